@@ -1,0 +1,1 @@
+"""First-party augmentations: one file an idea, declared as entry points in pyproject.toml."""

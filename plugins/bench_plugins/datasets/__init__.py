@@ -1,0 +1,1 @@
+"""First-party datasets: one file an idea, declared as entry points in pyproject.toml."""
