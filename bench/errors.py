@@ -34,9 +34,7 @@ class RecipeError(BenchError):
 
     exit_code = 2
 
-    def __init__(
-        self, message: str, *, hint: str | None = None, problems: Sequence[str] = ()
-    ) -> None:
+    def __init__(self, message: str, *, hint: str | None = None, problems: Sequence[str] = ()) -> None:
         super().__init__("\n  ".join([message, *problems]), hint=hint)
         self.problems = tuple(problems)
 

@@ -49,9 +49,7 @@ class Plugin:
                 f"{self.kind} plugin {self.name!r} of {self.distribution} {self.version} cannot be imported "
                 f"from {self.target}: {type(cause).__name__}: {cause}"
             )
-            hint = _version_mix_hint(cause) or (
-                f"repair or uninstall it: pip uninstall {self.distribution}"
-            )
+            hint = _version_mix_hint(cause) or (f"repair or uninstall it: pip uninstall {self.distribution}")
             raise PluginError(message, hint=hint) from cause
         if not callable(loaded):
             message = f"{self.kind} plugin {self.name!r} of {self.distribution}: {self.target} is not callable"
@@ -68,8 +66,7 @@ class Plugin:
         except (OSError, SyntaxError, ValueError):
             return ""
         for node in tree.body:
-            named = isinstance(node, ast.FunctionDef | ast.ClassDef)
-            if named and node.name == self.entry_point.attr:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == self.entry_point.attr:
                 return (ast.get_docstring(node) or "").partition("\n")[0]
         return ""
 
@@ -90,9 +87,7 @@ def find(kind: str, name: str) -> Plugin:
         names = ", ".join(known) or "none"
         message = f"no plugin {name!r} among the {kind}{near_miss(name, known)}; installed: {names}"
         raise PluginError(message, hint="bench plugins lists what is installed")
-    claimants = " and ".join(
-        f"{claim.distribution} {claim.version} ({claim.target})" for claim in claims
-    )
+    claimants = " and ".join(f"{claim.distribution} {claim.version} ({claim.target})" for claim in claims)
     message = f"{kind} plugin {name!r} is claimed by {claimants}"
     raise PluginError(message, hint=f"uninstall one of them: pip uninstall {claims[-1].distribution}")
 

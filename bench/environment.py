@@ -1,0 +1,85 @@
+"""What a result depends on besides the recipe: versions, hardware, git."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+__all__ = ["Machine", "describe", "detect", "git_state"]
+
+#: Distributions whose versions can change a result.
+_RECORDED = ("visionbench", "torch", "torchvision", "timm", "numpy", "pillow", "onnx", "onnxruntime-gpu", "onnxruntime",
+             "optuna", "mlflow", "scikit-learn", "torchmetrics")  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What a plan needs to know of the hardware."""
+
+    cores: int
+    cpu: str
+    cpu_flags: tuple[str, ...]
+    gpu: str
+    memory_gb: float
+
+
+def detect() -> Machine:
+    """Look at this machine. `cores` counts the physical ones that this process may use; imports torch for the GPU."""
+    import psutil
+    import torch
+
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = min(allowed, psutil.cpu_count(logical=False) or allowed)
+    gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else ""
+    name, flags = _cpu()
+    return Machine(cores, name, flags, gpu, round(psutil.virtual_memory().total / 2**30, 1))
+
+
+def describe(machine: Machine) -> dict[str, Any]:
+    """Everything that is recorded of the environment, as plain values."""
+    versions = {}
+    for name in _RECORDED:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "versions": versions,
+        "machine": {**asdict(machine), "cpu_flags": list(machine.cpu_flags)},
+        "argv": [Path(sys.argv[0]).name, *sys.argv[1:]],
+    }
+
+
+def git_state(folder: Path) -> dict[str, Any]:
+    """Commit and cleanliness of the repository that holds `folder`; {} where there is none or no git."""
+    try:
+        commit = _git(folder, "rev-parse", "HEAD")
+        dirty = bool(_git(folder, "status", "--porcelain", "--untracked-files=no"))
+    except (OSError, subprocess.SubprocessError):
+        return {}
+    return {"commit": commit, "dirty": dirty}
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(folder), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=5).stdout.strip()  # noqa: S603  # fixed words
+
+
+def _cpu() -> tuple[str, tuple[str, ...]]:
+    """The processor's name and those of its instruction sets that decide about precision."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine(), ()
+    values = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    flags = set(values.get("flags", values.get("Features", "")).split())
+    wanted = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "bf16")
+    return values.get("model name", platform.machine()), tuple(flag for flag in wanted if flag in flags)

@@ -1,0 +1,158 @@
+"""A run's folder: the truth about it. Everything else (MLflow, tables, reports) is made from here.
+
+runs/EXPERIMENT/RUN/
+    run.json           status, seed, digests, versions, metrics; rewritten whole at each change of status
+    recipe.toml        the recipe with every change applied
+    plan.json          each derived value with its reason
+    metrics.jsonl      a line an epoch
+    evaluation.json    metrics, intervals, classes and confusion matrix of each split
+    predictions/       SPLIT.npz: ids, labels, probabilities
+    checkpoints/       last.safetensors, best.safetensors
+    model.safetensors  the result's weights
+    figures/           PNG
+    manifest.json      the sha256 of each of these
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from bench.errors import BenchError, RecipeError
+from bench.files import sha256, write_json, write_text
+
+__all__ = ["SCHEMA", "Run", "create", "find", "list_runs", "runs_folder"]
+
+#: The version of the layout above.
+SCHEMA = 1
+
+_STATUSES = ("running", "finished", "failed", "interrupted")
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run's folder."""
+
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """The folder's name, unique within its experiment."""
+        return self.folder.name
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where the checkpoints lie."""
+        return self.folder / "checkpoints"
+
+    def info(self) -> dict[str, Any]:
+        """What run.json says. Raises BenchError where it is missing or damaged."""
+        try:
+            values: dict[str, Any] = json.loads((self.folder / "run.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError) as cause:
+            raise BenchError(f"{self.folder}: no readable run.json: {cause}") from cause
+        return values
+
+    def update(self, **values: Any) -> None:
+        """Change entries of run.json."""
+        write_json(self.folder / "run.json", {**self.info(), **values})
+
+    def epochs(self) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl: epoch, time (Unix, ms) and values. A torn last line is left out."""
+        try:
+            text = (self.folder / "metrics.jsonl").read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return []
+        lines = []
+        for line in text.splitlines():
+            try:
+                lines.append(json.loads(line))
+            except ValueError:
+                break
+        return lines
+
+    def log_epoch(self, number: int, values: dict[str, float]) -> None:
+        """Add a line to metrics.jsonl; lines of this epoch and later ones, left by a killed run, are replaced."""
+        kept = [line for line in self.epochs() if line["epoch"] < number]
+        line = {"epoch": number, "time": time.time_ns() // 1_000_000, "values": values}
+        path = self.folder / "metrics.jsonl"
+        if len(kept) == _count_lines(path):
+            with path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+        else:
+            write_text(path, "".join(json.dumps(entry) + "\n" for entry in [*kept, line]))
+
+    def finish(self, status: str, **values: Any) -> None:
+        """Close the run: status, time, further entries, and the manifest of all its files."""
+        assert status in _STATUSES  # noqa: S101  # the statuses are ours
+        self.update(status=status, ended=_now(), **values)
+        names = sorted(p.relative_to(self.folder).as_posix() for p in self.folder.rglob("*") if p.is_file())
+        skipped = {"manifest.json", "mlflow.json", "run.json"}
+        write_json(self.folder / "manifest.json", {n: sha256(self.folder / n) for n in names if n not in skipped})
+
+
+def runs_folder() -> Path:
+    """Where runs are recorded: BENCH_RUNS, or `runs` in the current folder."""
+    return Path(os.environ.get("BENCH_RUNS", "runs"))
+
+
+def create(experiment: str, *, group: str, seed: int, recipe_text: str, plan: dict[str, Any], **info: Any) -> Run:
+    """Make a new run's folder. Runs of one `bench run` with several seeds share their group."""
+    folder = runs_folder() / _safe(experiment) / f"{group}-s{seed}"
+    folder.mkdir(parents=True)
+    run = Run(folder.resolve())
+    write_text(folder / "recipe.toml", recipe_text)
+    write_json(folder / "plan.json", plan)
+    first = {"schema": SCHEMA, "id": secrets.token_hex(8), "experiment": experiment, "group": group, "seed": seed}
+    write_json(folder / "run.json", {**first, "status": "running", "process": os.getpid(), "created": _now(), **info})
+    return run
+
+
+def new_group() -> str:
+    """A name for a new group of runs that sorts by time."""
+    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+
+
+def list_runs(experiment: str | None = None) -> Iterator[Run]:
+    """Every run's folder, oldest first."""
+    root = runs_folder()
+    places = [root / _safe(experiment)] if experiment else sorted(root.glob("*"))
+    found = [path.parent for place in places for path in place.glob("*/run.json")]
+    for folder in sorted(found, key=lambda folder: folder.name):
+        yield Run(folder.resolve())
+
+
+def find(name: str) -> Run:
+    """A run by its folder, name, or the start of its name. Raises RecipeError where none or several fit."""
+    if (Path(name) / "run.json").is_file():
+        return Run(Path(name).resolve())
+    fits = [run for run in list_runs() if run.name.startswith(name) or f"{run.folder.parent.name}/{run.name}" == name]
+    if len(fits) == 1:
+        return fits[0]
+    if not fits:
+        raise RecipeError(f"no run {name!r} in {runs_folder()}", hint="bench runs lists them")
+    names = ", ".join(run.name for run in fits[:5])
+    raise RecipeError(f"{name!r} fits {len(fits)} runs: {names}", hint="give more of the name")
+
+
+def _safe(name: str) -> str:
+    """An experiment's name as a folder's name."""
+    return "".join(c if c.isalnum() or c in "-_. " else "_" for c in name).strip(". ") or "_"
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _count_lines(path: Path) -> int:
+    try:
+        return path.read_bytes().count(b"\n")
+    except FileNotFoundError:
+        return 0

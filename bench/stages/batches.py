@@ -1,0 +1,169 @@
+"""uint8 images -> augmented, normalised float batches on the training device.
+
+Images that fit stay where the model is (memory or GPU), so that a batch is one gather; larger sets are read from the
+memory map by a thread that works ahead.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+if TYPE_CHECKING:
+    from bench.kinds import Augmentation
+    from bench.stages.data import Data, ImageSet
+    from bench.stages.seeding import Generators
+
+__all__ = ["Batches", "Preprocessing", "hold", "num_steps", "one_hot"]
+
+#: Batches that the reading thread may be ahead.
+_AHEAD = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Preprocessing:
+    """What stands between uint8 images and the model: values / 255, minus mean, over std, in a memory layout."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    memory_format: torch.memory_format
+
+    def scale(self, images: torch.Tensor) -> torch.Tensor:
+        """uint8 N,H,W,C -> float32 N,C,H,W in 0..1."""
+        return images.permute(0, 3, 1, 2).to(torch.float32).div_(255)
+
+    def normalise(self, images: torch.Tensor) -> torch.Tensor:
+        """Float N,C,H,W in 0..1 -> what the model takes."""
+        mean = torch.tensor(self.mean, device=images.device).view(1, -1, 1, 1)
+        std = torch.tensor(self.std, device=images.device).view(1, -1, 1, 1)
+        return images.sub(mean).div_(std).contiguous(memory_format=self.memory_format)
+
+
+@dataclass(slots=True)
+class Batches:
+    """The batches of one split. `held` is the images' array as a tensor on the device, None where it is streamed."""
+
+    images: ImageSet
+    preprocessing: Preprocessing
+    num_classes: int
+    batch_size: int
+    device: torch.device
+    held: torch.Tensor | None = None
+    augment: Sequence[Augmentation] = ()
+    _targets: torch.Tensor = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._targets = one_hot(torch.from_numpy(self.images.labels), self.num_classes).to(self.device)
+
+    def __len__(self) -> int:
+        """The number of training steps an epoch."""
+        return num_steps(len(self.images), self.batch_size)
+
+    def shuffled(self, generators: Generators) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """One epoch in a new order, augmented: images N,C,H,W and targets N,num_classes."""
+        order = torch.randperm(len(self.images), generator=generators.shuffle)
+        return self._prepare(order, len(self), generators.augment)
+
+    def ordered(self, generator: torch.Generator | None = None) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Every image once, in order; as it is, or augmented where a generator is given."""
+        order = torch.arange(len(self.images))
+        return self._prepare(order, -(-len(order) // self.batch_size), generator)
+
+    def _prepare(
+        self, order: torch.Tensor, steps: int, generator: torch.Generator | None
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        for images, targets in self._read(order, steps):
+            pixels = self.preprocessing.scale(images)
+            if generator is not None:
+                for augmentation in self.augment:
+                    pixels, targets = augmentation(pixels, targets, generator)  # noqa: PLW2901
+            yield self.preprocessing.normalise(pixels), targets
+
+    def _read(self, order: torch.Tensor, steps: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """uint8 N,H,W,C and targets, both on the device."""
+        chosen = [order[step * self.batch_size : (step + 1) * self.batch_size] for step in range(steps)]
+        if self.held is not None:
+            rows = torch.from_numpy(self.images.rows)
+            for positions in chosen:
+                yield (
+                    self.held.index_select(0, rows[positions].to(self.device)),
+                    self._targets.index_select(0, positions.to(self.device)),
+                )
+            return
+
+        def gather(positions: torch.Tensor) -> torch.Tensor:
+            # In the order of the file, which a disk reads faster; then back into the order asked for.
+            rows = self.images.rows[positions.numpy()]
+            by_row = np.argsort(rows)
+            pixels = torch.from_numpy(self.images.images[rows[by_row]])[torch.from_numpy(np.argsort(by_row))]
+            return pixels.pin_memory() if self.device.type == "cuda" else pixels
+
+        for positions, pixels in zip(chosen, _ahead(gather, chosen), strict=True):
+            yield (
+                pixels.to(self.device, non_blocking=True),
+                self._targets.index_select(0, positions.to(self.device)),
+            )
+
+
+def hold(data: Data, device: torch.device) -> dict[int, torch.Tensor]:
+    """Each distinct array of the splits as a tensor on the device, by the array's id; {} where they are streamed.
+
+    In memory the tensor shares the array; on a GPU it is a copy, made where it takes less than half of what is free.
+    """
+    arrays = {id(images.images): images.images for images in data.splits.values()}
+    needed = sum(array.nbytes for array in arrays.values())
+    if not data.resident or (device.type == "cuda" and needed > torch.cuda.mem_get_info(device)[0] / 2):
+        return {}
+    return {key: torch.from_numpy(array).to(device) for key, array in arrays.items()}
+
+
+def num_steps(num_images: int, batch_size: int) -> int:
+    """Steps an epoch. A last batch of a single image is left out: batch normalisation has no variance of one."""
+    steps, rest = divmod(num_images, batch_size)
+    return max(1, steps + (rest > 1))
+
+
+def one_hot(labels: torch.Tensor, num_classes: int) -> torch.Tensor:
+    """Labels N -> targets N,num_classes (float32)."""
+    return torch.nn.functional.one_hot(labels.long(), num_classes).float()
+
+
+def _ahead(read: Callable[[torch.Tensor], torch.Tensor], items: Sequence[torch.Tensor]) -> Iterator[torch.Tensor]:
+    """read(item) for each item, in order, by a thread that works ahead. Its errors are raised here."""
+    results: queue.Queue[torch.Tensor | BaseException] = queue.Queue(_AHEAD)
+    stop = threading.Event()
+
+    def put(result: torch.Tensor | BaseException) -> None:
+        while not stop.is_set():
+            try:
+                results.put(result, timeout=0.1)
+            except queue.Full:
+                continue
+            return
+
+    def work() -> None:
+        try:
+            for item in items:
+                if stop.is_set():
+                    return
+                put(read(item))
+        except BaseException as error:  # noqa: BLE001  # handed to the thread that waits
+            put(error)
+
+    thread = threading.Thread(target=work, name="read-ahead", daemon=True)
+    thread.start()
+    try:
+        for _ in items:
+            result = results.get()
+            if isinstance(result, BaseException):
+                raise result
+            yield result
+    finally:
+        stop.set()
+        thread.join()

@@ -1,0 +1,180 @@
+"""A set of images as one uint8 array: decoded once, in parallel, into a memory-mapped file that later runs open at once.
+
+The file is named by the content's sha256 and the decode options. A small index, keyed by the paths, sizes and times of
+the files, spares later runs the reading.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from bench.errors import BenchError, DataError
+from bench.files import atomic, write_json
+from bench.images import BadImage, Decoding, decode, fit, no_size_warnings
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["CachedImages", "cache_folder", "load_images"]
+
+#: Raise it when the decoding changes, so that no stale array is used.
+_VERSION = 1
+
+Report = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CachedImages:
+    """Decoded images: `array` is uint8 N,H,W,C, one row for every image given, bad ones black.
+
+    `content` is the sha256 over the images' own bytes, `bad` maps the positions of those that could not be decoded to
+    the reason.
+    """
+
+    array: NDArray[np.uint8]
+    content: str
+    bad: dict[int, str]
+
+
+def cache_folder() -> Path:
+    """Where decoded images and features are kept: BENCH_CACHE, or the system's cache folder for visionbench."""
+    if os.environ.get("BENCH_CACHE"):
+        return Path(os.environ["BENCH_CACHE"])
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("visionbench"))
+
+
+def load_images(
+    images: NDArray[np.uint8] | Sequence[Path], how: Decoding, *, report: Report | None = None
+) -> CachedImages:
+    """Images as one array of the asked size. Raises DataError where a file is missing or the disk is full."""
+    if isinstance(images, np.ndarray):
+        return _from_array(images, how, report)
+    folder = cache_folder() / "images"
+    index = folder / f"{_stat_key(images, how)}.json"
+    entry = _read_index(index, folder)
+    if entry is None:
+        entry = _decode_all(images, how, folder, report)
+        write_json(index, entry)
+    bad = {int(position): reason for position, reason in entry["bad"].items()}
+    return CachedImages(np.load(folder / entry["file"], mmap_mode="r"), entry["content"], bad)
+
+
+def _from_array(images: NDArray[np.uint8], how: Decoding, report: Report | None) -> CachedImages:
+    """An array that a dataset hands over; resized through the same cache where its size or channels differ."""
+    if images.dtype != np.uint8 or images.ndim not in {3, 4}:
+        raise DataError(f"a dataset's images must be uint8 N,H,W or N,H,W,C, not {images.dtype} {images.shape}")
+    array = images[..., None] if images.ndim == 3 else images  # noqa: PLR2004
+    content = hashlib.sha256(str(array.shape).encode())
+    for start in range(0, len(array), 1024):
+        content.update(np.ascontiguousarray(array[start : start + 1024]).data)
+    if array.shape[1:] == (*how.size, how.channels):
+        return CachedImages(array, content.hexdigest(), {})
+    folder = cache_folder() / "images"
+    name = _file_name(content.hexdigest(), how)
+    if not (folder / name).is_file():
+        channels = "L" if how.channels == 1 else "RGB"
+
+        def one(position: int) -> NDArray[np.uint8]:
+            pixels = array[position]
+            image = Image.fromarray(np.ascontiguousarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels))
+            return fit(image.convert(channels), how)
+
+        with _new_array(folder / name, (len(array), *how.size, how.channels)) as rows:
+            for position, pixels in enumerate(_in_parallel(one, len(array), report)):
+                rows[position] = pixels
+    return CachedImages(np.load(folder / name, mmap_mode="r"), content.hexdigest(), {})
+
+
+def _decode_all(paths: Sequence[Path], how: Decoding, folder: Path, report: Report | None) -> dict[str, Any]:
+    """Read, hash and decode every file into the array's file; what is bad is listed, not raised."""
+    content = hashlib.sha256()
+    bad: dict[str, str] = {}
+
+    def one(position: int) -> tuple[bytes, NDArray[np.uint8] | str]:
+        data = paths[position].read_bytes()
+        try:
+            pixels: NDArray[np.uint8] | str = decode(data, how)
+        except BadImage as reason:
+            pixels = str(reason)
+        return hashlib.sha256(data).digest(), pixels
+
+    unnamed = folder / f"decoding-{os.getpid()}"
+    with _new_array(unnamed, (len(paths), *how.size, how.channels)) as rows, no_size_warnings():
+        for position, (digest, pixels) in enumerate(_in_parallel(one, len(paths), report)):
+            content.update(digest)
+            if isinstance(pixels, str):
+                bad[str(position)] = pixels
+            else:
+                rows[position] = pixels
+    name = _file_name(content.hexdigest(), how)
+    unnamed.replace(folder / name)
+    return {"file": name, "content": content.hexdigest(), "bad": bad}
+
+
+def _in_parallel(one: Callable[[int], Any], count: int, report: Report | None) -> Iterator[Any]:
+    """one(0), one(1), ... in order, computed by a thread a core (Pillow decodes without the GIL)."""
+    workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
+        for start in range(0, count, 512):  # in portions, so that finished images do not pile up
+            stop = min(start + 512, count)
+            yield from pool.map(one, range(start, stop))
+            if report is not None:
+                report(stop, count)
+
+
+@contextmanager
+def _new_array(path: Path, shape: tuple[int, ...]) -> Iterator[NDArray[np.uint8]]:
+    """The rows of a new uint8 .npy file, memory-mapped for writing; it gets its name only when it is complete."""
+    with atomic(path) as partial:
+        try:
+            rows = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
+            # A memory map beyond a full disk ends the process; reserving the space raises an error instead.
+            with partial.open("r+b") as file:
+                if hasattr(os, "posix_fallocate"):
+                    os.posix_fallocate(file.fileno(), 0, partial.stat().st_size)
+        except OSError as cause:
+            raise BenchError(
+                f"{path.parent}: no room for {np.prod(shape) / 1e9:.1f} GB of decoded images ({cause.strerror})",
+                hint="free some space, or name another folder with BENCH_CACHE",
+            ) from cause
+        yield rows
+        rows.flush()
+
+
+def _stat_key(paths: Sequence[Path], how: Decoding) -> str:
+    """A key for what the file system says of these files."""
+    key = hashlib.sha256(f"{_VERSION} {asdict(how)}".encode())
+    for path in paths:
+        try:
+            stat = path.stat()
+        except OSError as cause:
+            raise DataError(f"{path}: {cause.strerror}", hint="the dataset lists an image that is not there") from cause
+        key.update(f"{os.path.abspath(path)}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())  # noqa: PTH100  # 20 times faster
+    return key.hexdigest()
+
+
+def _file_name(content: str, how: Decoding) -> str:
+    options = hashlib.sha256(f"{_VERSION} {asdict(how)}".encode()).hexdigest()[:16]
+    height, width = how.size
+    return f"{content[:32]}-{height}x{width}x{how.channels}-{options}.npy"
+
+
+def _read_index(index: Path, folder: Path) -> dict[str, Any] | None:
+    try:
+        entry: dict[str, Any] = json.loads(index.read_text())
+    except (OSError, ValueError):
+        return None
+    return entry if (folder / entry["file"]).is_file() else None

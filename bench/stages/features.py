@@ -1,0 +1,129 @@
+"""A frozen backbone's features, computed once and kept on disk, so that only the head is run in each epoch.
+
+Augmentation is kept by caching several augmented views of each image; every epoch takes one of them at random.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import torch
+
+from bench.files import atomic
+from bench.stages.batches import Batches, num_steps
+from bench.stages.cache import Report, cache_folder
+
+if TYPE_CHECKING:
+    from bench.stages.data import ImageSet
+    from bench.stages.seeding import Generators
+
+__all__ = ["FeatureBatches", "cache_features"]
+
+
+@dataclass(slots=True)
+class FeatureBatches:
+    """Batches of cached features: `features` views,N,... and `targets` views,N,num_classes, both in image order."""
+
+    images: ImageSet
+    features: torch.Tensor
+    targets: torch.Tensor
+    batch_size: int
+    device: torch.device
+
+    def __len__(self) -> int:
+        return num_steps(len(self.images), self.batch_size)
+
+    def shuffled(self, generators: Generators) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """One epoch in a new order; a random view of each image."""
+        count = len(self.images)
+        order = torch.randperm(count, generator=generators.shuffle)
+        views = torch.randint(len(self.features), (count,), generator=generators.shuffle)
+        for step in range(len(self)):
+            positions = order[step * self.batch_size : (step + 1) * self.batch_size]
+            yield self._take(views[positions], positions)
+
+    def ordered(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """The first view of every image, in order."""
+        for start in range(0, len(self.images), self.batch_size):
+            positions = torch.arange(start, min(start + self.batch_size, len(self.images)))
+            yield self._take(torch.zeros_like(positions), positions)
+
+    def _take(self, views: torch.Tensor, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        place = self.features.device
+        views, positions = views.to(place), positions.to(place)
+        return self.features[views, positions].to(self.device), self.targets[views, positions].to(self.device)
+
+
+def cache_features(
+    model: torch.nn.Module,
+    batches: Batches,
+    *,
+    views: int,
+    seed: int,
+    key: dict[str, Any],
+    autocast: torch.autocast,
+    report: Report | None = None,
+) -> FeatureBatches:
+    """The features of every image of a split, from the cache or computed now.
+
+    `key` holds what the features depend on beside the backbone's weights, the images and the seed of the augmentation:
+    preprocessing, augmentation, precision.
+    """
+    name = _key(model, batches, {**key, "views": views, "seed": seed})
+    path = cache_folder() / "features" / f"{name}.npz"
+    if not path.is_file():
+        arrays = _compute(model, batches, views, seed, autocast, report)
+        with atomic(path) as partial, partial.open("wb") as file:
+            np.savez(file, **arrays)
+    with np.load(path) as stored:
+        features, targets = torch.from_numpy(stored["features"]), torch.from_numpy(stored["targets"])
+    if batches.held is not None:  # the images fit on the device, and features are rarely larger
+        features, targets = features.to(batches.device), targets.to(batches.device)
+    return FeatureBatches(batches.images, features, targets, batches.batch_size, batches.device)
+
+
+@torch.no_grad()
+def _compute(
+    model: torch.nn.Module,
+    batches: Batches,
+    views: int,
+    seed: int,
+    autocast: torch.autocast,
+    report: Report | None,
+) -> dict[str, Any]:
+    model.eval()
+    backbone = cast("Callable[[torch.Tensor], torch.Tensor]", model.forward_features)
+    generator = torch.Generator(batches.device).manual_seed(seed)
+    features, targets = [], []
+    total = views * len(batches.images)
+    for view in range(views):
+        done = view * len(batches.images)
+        for images, chances in batches.ordered(generator if batches.augment else None):
+            with autocast:
+                features.append(backbone(images).float().cpu())
+            targets.append(chances.cpu())
+            done += len(images)
+            if report is not None:
+                report(done, total)
+    shape = (views, len(batches.images))
+    return {
+        name: joined.reshape(*shape, *joined.shape[1:]).numpy()
+        for name, joined in (("features", torch.cat(features)), ("targets", torch.cat(targets)))
+    }
+
+
+def _key(model: torch.nn.Module, batches: Batches, key: dict[str, Any]) -> str:
+    digest = hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode())
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    for name, tensor in sorted(model.state_dict().items()):
+        if name not in trained:
+            digest.update(name.encode())
+            digest.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    digest.update(batches.images.rows.tobytes())
+    digest.update(batches.images.labels.tobytes())
+    return digest.hexdigest()[:32]

@@ -1,0 +1,306 @@
+"""The training loop: epochs, checkpoints, early stopping; can be stopped and resumed at any epoch."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+
+from bench.errors import BenchError, Interrupted, RecipeError
+from bench.registry import near_miss
+from bench.stages import checkpoint
+from bench.stages.calibrate import MEMORY_FORMATS, PRECISIONS
+from bench.stages.ema import Average
+from bench.stages.evaluate import Predictions, predict, score, tracked
+from bench.stages.model import train_mode
+from bench.stages.optim import Loss, Schedule, make_optimizer
+
+if TYPE_CHECKING:
+    from bench.plan import Plan
+    from bench.progress import Progress
+    from bench.recipe import Recipe
+    from bench.stages.data import ImageSet
+    from bench.stages.seeding import Generators
+
+__all__ = ["Outcome", "Source", "Trainer", "larger_is_better"]
+
+#: Steps between two looks at the loss on a GPU; each look waits for the device.
+_LOOK_EVERY = 20
+
+
+class Source(Protocol):
+    """Where batches come from: images, or a frozen backbone's features."""
+
+    images: ImageSet
+
+    def __len__(self) -> int:
+        """The number of training steps an epoch."""
+
+    def shuffled(self, generators: Generators) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """One epoch for training: inputs and targets N,num_classes."""
+
+    def ordered(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Every image once, in order, not augmented."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How training ended. `seconds` and `images_per_second` count training steps only."""
+
+    epochs: int
+    best_epoch: int
+    stopped_early: bool
+    seconds: float
+    images_per_second: float
+
+
+@dataclass(slots=True)
+class Trainer:
+    """One training run. `fit` runs it; everything that changes on the way is in its checkpoint."""
+
+    model: torch.nn.Module
+    recipe: Recipe
+    plan: Plan
+    loss: Loss
+    generators: Generators
+    source: Source
+    validation: Source | None
+    folder: Path
+    progress: Progress
+    on_epoch: Callable[[int, dict[str, float]], None]
+    should_stop: Callable[[], bool] = lambda: False
+    _epoch: int = field(init=False, default=0)
+    _best: float = field(init=False, default=math.nan)
+    _best_epoch: int = field(init=False, default=0)
+    _seconds: float = field(init=False, default=0.0)
+    _images: int = field(init=False, default=0)
+    _optimizer: torch.optim.Optimizer = field(init=False)
+    _schedule: Schedule = field(init=False)
+    _scaler: torch.amp.GradScaler = field(init=False)
+    _average: Average | None = field(init=False, default=None)
+    _forward: Callable[[torch.Tensor], torch.Tensor] = field(init=False)
+
+    def __post_init__(self) -> None:
+        train = self.recipe.train
+        self.model.to(torch.device(self.plan.device)).to(memory_format=MEMORY_FORMATS[self.plan.memory_format])
+        self._optimizer = make_optimizer(self.recipe.optimizer, self.model)
+        updates = math.ceil(len(self.source) / train.accumulate)
+        self._schedule = Schedule(self.recipe.scheduler, self._optimizer, epochs=train.epochs, steps_per_epoch=updates)
+        self._scaler = torch.amp.GradScaler(self.plan.device, enabled=self.plan.precision == "fp16")
+        if train.ema:
+            self._average = Average(self.model, train.ema)
+        forward = self._forward_of(self.model)
+        self._forward = torch.compile(forward) if self.recipe.compute.compile else forward
+
+    def fit(self, *, resume: bool = False) -> Outcome:
+        """Train to the end, or until stopped; leaves the result's weights in the model.
+
+        Raises Interrupted where `should_stop` said so, BenchError where the loss is no number any more.
+        """
+        train = self.recipe.train
+        if resume:
+            self._load()
+        self.progress.start_training(
+            epochs=train.epochs, steps=len(self.source), done=self._epoch, title=self.recipe.experiment
+        )
+        stopped_early = self._exhausted()
+        while self._epoch < train.epochs and not stopped_early:
+            values = self._train_epoch()
+            if self.validation is not None:
+                predictions = self.predict(self.validation)
+                values |= tracked("val", score(predictions))
+            best = self._judge(values)
+            self._save(best=best)
+            self.on_epoch(self._epoch, values)
+            self.progress.epoch(self._epoch, values, best=best)
+            stopped_early = self._exhausted()
+        self._take_result()
+        rate = self._images / self._seconds if self._seconds else 0.0
+        return Outcome(self._epoch, self._best_epoch, stopped_early, self._seconds, rate)
+
+    def predict(self, source: Source) -> Predictions:
+        """Predictions of the averaged weights where there are such, otherwise of the model's."""
+        module = (self._average.module if self._average else self.model).eval()
+        return predict(
+            self._forward_of(module),
+            source,
+            source.images.labels,
+            source.images.ids,
+            loss=self.loss,
+            loss_name=self.recipe.train.loss,
+            autocast=self.autocast(),
+        )
+
+    def autocast(self) -> torch.autocast:
+        """The plan's precision as a context."""
+        dtype = PRECISIONS[self.plan.precision]
+        return torch.autocast(torch.device(self.plan.device).type, dtype=dtype, enabled=dtype is not None)
+
+    def _forward_of(self, module: torch.nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
+        return cast(
+            "Callable[[torch.Tensor], torch.Tensor]", module.forward_head if self.plan.cache_features else module
+        )
+
+    def _train_epoch(self) -> dict[str, float]:
+        """All steps of one epoch; returns its metrics."""
+        train_mode(self.model)
+        device = torch.device(self.plan.device)
+        look_every = 1 if device.type == "cpu" else _LOOK_EVERY
+        losses: list[torch.Tensor] = []
+        correct = torch.zeros((), dtype=torch.int64, device=device)
+        images = 0
+        lr = self._schedule.lr
+        start = time.perf_counter()
+        for step, (inputs, targets) in enumerate(self.source.shuffled(self.generators), start=1):
+            if self.should_stop():
+                self.progress.end_training()
+                raise Interrupted(f"stopped in epoch {self._epoch + 1}", hint="go on with: bench run --resume")
+            outputs, loss = self._step(step, inputs, targets)
+            losses.append(loss)
+            correct += (_guesses(outputs) == targets.argmax(1)).sum()
+            images += len(inputs)
+            look = step % look_every == 0
+            if look:
+                self._check(losses, step - look_every)
+            self.progress.step(loss=loss.item() if look else None, lr=self._schedule.lr, images=len(inputs))
+        self._check(losses, 0)
+        seconds = time.perf_counter() - start
+        self._epoch += 1
+        self._seconds += seconds
+        self._images += images
+        return {
+            "train_loss": torch.stack(losses).double().mean().item(),
+            "train_accuracy": correct.item() / images,
+            "lr": lr,
+            "seconds": seconds,
+            "images_per_second": images / seconds,
+        }
+
+    def _step(self, step: int, inputs: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Forward and backward; the weights move at every `accumulate`-th step and at the last."""
+        train = self.recipe.train
+        with self.autocast():
+            outputs = self._forward(inputs)
+        loss = self.loss(outputs, targets).mean()
+        torch.autograd.backward(self._scaler.scale(loss / train.accumulate))
+        if step % train.accumulate == 0 or step == len(self.source):
+            if train.clip_norm:
+                self._scaler.unscale_(self._optimizer)
+                torch.nn.utils.clip_grad_norm_(self.model.parameters(), train.clip_norm)
+            self._scaler.step(self._optimizer)
+            self._scaler.update()
+            self._optimizer.zero_grad(set_to_none=True)
+            self._schedule.step()
+            if self._average:
+                self._average.update(self.model)
+        return outputs.detach(), loss.detach()
+
+    def _check(self, losses: list[torch.Tensor], since: int) -> None:
+        """Stop at the first loss that is no number; the last checkpoint stays."""
+        finite = torch.isfinite(torch.stack(losses[since:]))
+        if finite.all():
+            return
+        step = since + int((~finite).nonzero()[0].item()) + 1
+        kept = f"the checkpoint of epoch {self._epoch} is kept" if self._epoch else "there is no checkpoint yet"
+        self.progress.end_training()
+        raise BenchError(
+            f"the loss is {losses[step - 1].item()} at step {step} of epoch {self._epoch + 1}; {kept}",
+            hint='lower optimizer.lr, set train.clip_norm = 1.0, or use compute.precision = "fp32"',
+        )
+
+    def _judge(self, values: dict[str, float]) -> bool:
+        """Whether this epoch is the best so far by the monitor; also moves a plateau schedule."""
+        monitor = self.recipe.train.monitor
+        if self.validation is None and monitor.startswith("val_"):
+            monitor = "train_loss"
+        if monitor not in values:
+            miss = near_miss(monitor, values) or f"; tracked: {', '.join(values)}"
+            raise RecipeError(f"train.monitor: {monitor!r} is not tracked{miss}")
+        value, upwards = values[monitor], larger_is_better(monitor)
+        self._schedule.epoch(value, larger_is_better=upwards)
+        if self._best_epoch and not (value > self._best if upwards else value < self._best):
+            return False
+        self._best, self._best_epoch = value, self._epoch
+        return True
+
+    def _exhausted(self) -> bool:
+        patience = self.recipe.train.patience
+        return bool(patience) and self._epoch - self._best_epoch >= patience
+
+    def _keeps_best(self) -> bool:
+        return self.recipe.train.keep == "best" and self.validation is not None
+
+    def _result(self) -> dict[str, torch.Tensor]:
+        return (self._average.module if self._average else self.model).state_dict()
+
+    def _save(self, *, best: bool) -> None:
+        """Best first: a kill between the two repeats the epoch and writes the same best again."""
+        if best and self._keeps_best():
+            checkpoint.save(self.folder / "best.safetensors", self._result(), {"epoch": self._epoch})
+        optimizer = self._optimizer.state_dict()
+        tensors = {
+            **checkpoint.flatten("model", self.model.state_dict()),
+            **checkpoint.flatten("optimizer", {str(k): v for k, v in optimizer["state"].items()}),
+            **checkpoint.flatten("rng", self.generators.state()),
+            **(checkpoint.flatten("average", self._average.module.state_dict()) if self._average else {}),
+        }
+        state = {
+            "epoch": self._epoch,
+            "best": self._best,
+            "best_epoch": self._best_epoch,
+            "seconds": self._seconds,
+            "images": self._images,
+            "param_groups": optimizer["param_groups"],
+            "schedule": self._schedule.state_dict(),
+            "scaler": self._scaler.state_dict(),
+            "average_steps": self._average.steps if self._average else 0,
+        }
+        checkpoint.save(self.folder / "last.safetensors", tensors, state)
+
+    def _load(self) -> None:
+        """Take everything up where the last checkpoint left it; nothing to do where there is none yet."""
+        path = self.folder / "last.safetensors"
+        if not path.is_file():
+            return
+        tensors, state = checkpoint.load(path)
+        self.model.load_state_dict(checkpoint.unflatten("model", tensors))
+        moments = checkpoint.unflatten("optimizer", tensors)
+        self._optimizer.load_state_dict(
+            {"state": {int(key): value for key, value in moments.items()}, "param_groups": state["param_groups"]}
+        )
+        for parameter, moment in self._optimizer.state.items():  # in the weights' memory layout, where it is faster
+            for name, value in moment.items():
+                if isinstance(value, torch.Tensor) and value.shape == parameter.shape:
+                    moment[name] = torch.empty_like(parameter).copy_(value)
+        if self._average:
+            self._average.module.load_state_dict(checkpoint.unflatten("average", tensors))
+            self._average.steps = state["average_steps"]
+        self._schedule.load_state_dict(state["schedule"])
+        self._scaler.load_state_dict(state["scaler"])
+        self.generators.restore(checkpoint.unflatten("rng", tensors))
+        self._epoch, self._best, self._best_epoch = state["epoch"], state["best"], state["best_epoch"]
+        self._seconds, self._images = state["seconds"], state["images"]
+
+    def _take_result(self) -> None:
+        """Put the best or the averaged weights into the model."""
+        self.progress.end_training()
+        weights = self._result()
+        if self._keeps_best():
+            weights, _ = checkpoint.load(self.folder / "best.safetensors")
+        self.model.load_state_dict(weights)
+        self._average = None
+
+
+def larger_is_better(metric: str) -> bool:
+    """Which way a tracked metric improves: losses and calibration errors fall, everything else rises."""
+    return not metric.endswith(("loss", "ece"))
+
+
+def _guesses(outputs: torch.Tensor) -> torch.Tensor:
+    """Outputs N,K -> the class of each; a single output is a logit of class 1."""
+    return outputs.argmax(1) if outputs.shape[1] > 1 else (outputs[:, 0] > 0).long()

@@ -1,0 +1,209 @@
+"""The tables of a recipe: every key with its type, default and meaning. recipes/README.md is generated from here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from bench.schema import Table
+
+__all__ = [
+    "OPTIMIZERS",
+    "SCHEDULERS",
+    "SECTIONS",
+    "AugmentKeys",
+    "Compute",
+    "Data",
+    "DatasetKeys",
+    "ModelKeys",
+    "Top",
+    "Train",
+]
+
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Data(Table):
+    """How images become the model's input, and how a set is split."""
+
+    size: Count | tuple[Count, Count] = Field(64, description="image size in pixels: one side, or [height, width]")
+    resize: Literal["squash", "crop", "pad"] = Field(
+        "squash",
+        description="squash: both sides to size; crop: shorter side, then the centre; pad: longer side, black bars",
+    )
+    filter: Literal["bilinear", "bicubic", "lanczos", "box", "nearest"] = Field(
+        "bilinear", description="resampling filter, antialiased (Pillow)"
+    )
+    channels: Literal["auto", 1, 3] = Field("auto", description="1 grey, 3 colour, auto: what the dataset has")
+    normalize: Literal["auto", "weights", "data", "none", "given"] = Field(
+        "auto",
+        description="mean and std of the input: those of the weights, of the training images, none, or given by "
+        "mean and std; auto: of the weights where some are loaded, otherwise of the data",
+    )
+    mean: tuple[float, ...] | None = Field(None, description='channel means in 0..1, with normalize = "given"')
+    std: tuple[Positive, ...] | None = Field(None, description='channel deviations, with normalize = "given"')
+    validation: Fraction = Field(
+        0.1,
+        description="share of the training images held out where the dataset has no validation split; 0: none",
+    )
+    test: Fraction = Field(0.2, description="share held out for the test where the dataset has no test split")
+    split_seed: Annotated[int, Field(ge=0)] = Field(0, description="seed of the splits, the same for every run seed")
+    bad_images: Literal["error", "skip"] = Field(
+        "error",
+        description="what to do about images that cannot be decoded; skipped ones are counted and listed",
+    )
+    max_megapixels: Positive = Field(100.0, description="larger images count as bad (a decompression bomb)")
+    memory_gb: Annotated[float, Field(ge=0)] | Literal["auto"] = Field(
+        "auto", description="sets larger than this are streamed from disk; auto: half of the free memory"
+    )
+
+
+class Train(Table):
+    """The training loop."""
+
+    epochs: Count = Field(10, description="passes over the training images")
+    batch_size: Count = Field(64, description="images a step")
+    loss: Literal["cross_entropy", "nll", "bce"] = Field(
+        "cross_entropy", description="bce: sigmoid outputs, one for two classes or one a class"
+    )
+    label_smoothing: Fraction = Field(0.0, description="share of the target spread over all classes")
+    class_weights: Literal["none", "balanced"] | tuple[Positive, ...] = Field(
+        "none", description="weight of each class in the loss; balanced: inverse to its frequency"
+    )
+    accumulate: Count = Field(1, description="batches whose gradients are added up before a step")
+    clip_norm: Annotated[float, Field(ge=0)] = Field(0.0, description="largest norm of the gradient; 0: no clipping")
+    ema: Fraction = Field(0.0, description="decay of the weights' exponential moving average; 0: none")
+    monitor: str = Field("val_accuracy", description="tracked metric that chooses the best epoch and stops early")
+    keep: Literal["best", "last"] = Field("best", description="which epoch's weights are the result")
+    patience: Annotated[int, Field(ge=0)] = Field(
+        0, description="stop after this many epochs without a better monitor; 0: never"
+    )
+    cache_features: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="compute a frozen backbone's features once; auto: where the backbone is wholly frozen",
+    )
+    views: Count = Field(4, description="augmented views of each image in the feature cache")
+
+
+class Compute(Table):
+    """The hardware and how it is used. auto: chosen by timing a few steps, and shown with the reason."""
+
+    device: str = Field("auto", description="auto, cpu, cuda or cuda:N; auto: CUDA where there is one")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field("auto", description="fp16 needs CUDA")
+    memory_format: Literal["auto", "contiguous", "channels_last"] = Field("auto", description="layout of the images")
+    threads: Count | Literal["auto"] = Field("auto", description="CPU threads of a training step")
+    compile: bool = Field(False, description="torch.compile: faster steps after a minute of compilation")
+    deterministic: bool = Field(False, description="only deterministic kernels (CUDA; the CPU's always are)")
+
+
+class _Optimizer(Table):
+    lr: Positive = Field(1e-3, description="learning rate (the largest one, with one_cycle)")
+    weight_decay: Annotated[float, Field(ge=0)] = Field(0.0, description="L2 penalty; decoupled for adamw")
+    decay_norm_and_bias: bool = Field(True, description="false: none on biases and normalisation layers")
+
+
+class Sgd(_Optimizer):
+    """Stochastic gradient descent."""
+
+    lr: Positive = Field(0.1, description="learning rate (the largest one, with one_cycle)")
+    momentum: Fraction = Field(0.9, description="momentum")
+    nesterov: bool = Field(False, description="Nesterov's momentum")
+
+
+class Adam(_Optimizer):
+    """Adam; with adamw the weight decay is decoupled."""
+
+    betas: tuple[Fraction, Fraction] = Field((0.9, 0.999), description="decay of the two moments")
+    eps: Positive = Field(1e-8, description="added to the denominator")
+
+
+class Rmsprop(_Optimizer):
+    """RMSprop."""
+
+    alpha: Fraction = Field(0.99, description="decay of the squared gradient")
+    momentum: Fraction = Field(0.0, description="momentum")
+    eps: Positive = Field(1e-8, description="added to the denominator")
+
+
+class Constant(Table):
+    """The learning rate stays."""
+
+    warmup_epochs: Annotated[float, Field(ge=0)] = Field(0.0, description="linear rise from 0 at the start")
+
+
+class Step(Constant):
+    """Multiplied by gamma every step_size epochs."""
+
+    step_size: Count = Field(1, description="epochs")
+    gamma: Positive = Field(0.1, description="factor")
+
+
+class Cosine(Constant):
+    """Half a cosine down to min_lr."""
+
+    min_lr: Annotated[float, Field(ge=0)] = Field(0.0, description="learning rate at the end")
+
+
+class OneCycle(Table):
+    """Up and down again, with the momentum in counterpoint (Smith, arXiv:1708.07120)."""
+
+    warmup: Annotated[float, Field(gt=0, lt=1)] = Field(0.3, description="share of the steps that rise")
+    start_factor: Annotated[float, Field(gt=1)] = Field(25.0, description="lr / learning rate at the start")
+    end_factor: Annotated[float, Field(gt=1)] = Field(1e4, description="learning rate at the start / at the end")
+
+
+class Plateau(Constant):
+    """Multiplied by factor when the monitor has not improved."""
+
+    factor: Annotated[float, Field(gt=0, lt=1)] = Field(0.1, description="factor")
+    wait: Annotated[int, Field(ge=0)] = Field(5, description="epochs without improvement before that")
+    min_lr: Annotated[float, Field(ge=0)] = Field(0.0, description="never below")
+
+
+#: Sections of a recipe with fixed keys.
+SECTIONS: Mapping[str, type[Table]] = {"data": Data, "train": Train, "compute": Compute}
+OPTIMIZERS: Mapping[str, type[Table]] = {"sgd": Sgd, "adam": Adam, "adamw": Adam, "rmsprop": Rmsprop}
+SCHEDULERS: Mapping[str, type[Table]] = {
+    "none": Constant,
+    "step": Step,
+    "cosine": Cosine,
+    "one_cycle": OneCycle,
+    "plateau": Plateau,
+}
+
+
+class Top(Table):
+    """The keys at the top of a recipe."""
+
+    experiment: str = Field("", description="runs with the same experiment are compared; default: the file's name")
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+        (0,), min_length=1, description="one run for each; several give mean and interval"
+    )
+
+
+class DatasetKeys(Table):
+    """The core's keys of [dataset]; the plugin's options stand beside them."""
+
+    name: str = Field(description="a dataset plugin")
+    root: str = Field(
+        "",
+        description="its folder, looked for here and below the folder that BENCH_DATA names; default: its name",
+    )
+
+
+class ModelKeys(Table):
+    """The core's keys of [model]; the plugin's options stand beside them."""
+
+    name: str = Field(description="a model plugin")
+    weights: str = Field("", description="a .safetensors file to start from; the head may differ")
+    freeze: tuple[str, ...] = Field((), description='parts that are not trained, by module name: ["features"]')
+
+
+class AugmentKeys(Table):
+    """The core's key of an [[augment]] table; the plugin's options stand beside it."""
+
+    name: str = Field(description="an augmentation plugin; they apply in the order of the file")
