@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Machine", "describe", "detect", "git_state"]
+__all__ = ["Machine", "describe", "detect", "git_state", "load"]
 
 #: Distributions whose versions can change a result.
 _RECORDED = ("visionbench", "torch", "torchvision", "timm", "numpy", "pillow", "onnx", "onnxruntime-gpu", "onnxruntime",
@@ -83,3 +83,18 @@ def _cpu() -> tuple[str, tuple[str, ...]]:
     flags = set(values.get("flags", values.get("Features", "")).split())
     wanted = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "bf16")
     return values.get("model name", platform.machine()), tuple(flag for flag in wanted if flag in flags)
+
+
+def load(device: str) -> dict[str, float]:
+    """How busy the machine is now, under the names of MLflow's system metrics (percent, MiB)."""
+    import psutil
+
+    values = {
+        "system/cpu_utilization_percentage": psutil.cpu_percent(),
+        "system/system_memory_usage_megabytes": psutil.Process().memory_info().rss / 2**20,
+    }
+    if device.startswith("cuda"):
+        import torch
+
+        values["system/gpu_0_memory_usage_megabytes"] = torch.cuda.max_memory_allocated(device) / 2**20
+    return values

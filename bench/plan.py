@@ -7,10 +7,10 @@ calibration. No stage derives any of it again.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from bench.errors import RecipeError
 
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from bench.recipe import Recipe
 
 __all__ = ["Plan", "complete", "draft", "from_json"]
+
+#: Mean and standard deviation of each channel, in 0..1.
+Statistics: TypeAlias = tuple[tuple[float, ...], tuple[float, ...]]
 
 _BF16_FLAGS = {"amx_bf16", "avx512_bf16", "bf16"}
 
@@ -118,12 +121,12 @@ def complete(
     *,
     spec: DataSpec,
     counts: Mapping[str, Mapping[str, int]],
-    statistics: tuple[tuple[float, ...], tuple[float, ...]],
-    model_statistics: tuple[tuple[float, ...], tuple[float, ...]] | None,
+    statistics: Callable[[], Statistics],
+    model_statistics: Statistics | None,
     frozen_backbone: bool,
     steps_per_epoch: int,
 ) -> Plan:
-    """Fill in what the data and the model decide. `statistics` are (mean, std) of the training images."""
+    """Fill in what the data and the model decide. `statistics` computes (mean, std) of the training images."""
     images = ", ".join(f"{sum(classes.values()):,} {name}" for name, classes in counts.items())
     mean, std, reason = _mean_and_std(plan, recipe, spec.channels, statistics, model_statistics)
     choice = recipe.train.cache_features
@@ -211,8 +214,8 @@ def _mean_and_std(
     plan: Plan,
     recipe: Recipe,
     channels: int,
-    statistics: tuple[tuple[float, ...], tuple[float, ...]],
-    model_statistics: tuple[tuple[float, ...], tuple[float, ...]] | None,
+    statistics: Callable[[], Statistics],
+    model_statistics: Statistics | None,
 ) -> tuple[tuple[float, ...], tuple[float, ...], str]:
     if plan.normalize == "none":
         return (0.0,) * channels, (1.0,) * channels, "no normalisation"
@@ -232,5 +235,5 @@ def _mean_and_std(
                 f'data.normalize = "weights", but the model {recipe.model.name!r} does not say what its weights expect',
                 hint='give mean and std, or normalize = "data"',
             )
-        return *statistics, "of the training images; the model does not say what its weights expect"
-    return *statistics, "of the training images"
+        return *statistics(), "of the training images; the model does not say what its weights expect"
+    return *statistics(), "of the training images"

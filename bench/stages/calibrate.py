@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from bench.stages.batches import Batches
     from bench.stages.optim import Loss
 
-__all__ = ["MEMORY_FORMATS", "PRECISIONS", "calibrate"]
+__all__ = ["MEMORY_FORMATS", "PRECISIONS", "autocast", "calibrate"]
 
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
@@ -57,6 +57,12 @@ def calibrate(plan: Plan, model: torch.nn.Module, batches: Batches, loss: Loss) 
     return plan.decided(**choices)
 
 
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """A precision as a context."""
+    dtype = PRECISIONS[precision]
+    return torch.autocast(device.type, dtype=dtype, enabled=dtype is not None)
+
+
 def _choose_threads(plan: Plan, seconds: Callable[[str, str], float], precision: str, memory_format: str) -> Plan:
     """Fewer threads are often faster where other processes use the cores too."""
     cores = torch.get_num_threads()
@@ -82,12 +88,11 @@ def _time_steps(
     trial = copy.deepcopy(model).to(images.device).to(memory_format=MEMORY_FORMATS[memory_format])
     trial.train()
     images = images.contiguous(memory_format=MEMORY_FORMATS[memory_format])
-    dtype = PRECISIONS[precision]
     durations: list[float] = []
     for step in range(_STEPS + 1):
         _synchronize(images.device)
         start = time.perf_counter()
-        with torch.autocast(images.device.type, dtype=dtype, enabled=dtype is not None):
+        with autocast(images.device, precision):
             outputs = trial(images)
         torch.autograd.backward(loss(outputs, targets).mean())
         trial.zero_grad(set_to_none=True)

@@ -72,6 +72,15 @@ class Data:
             for name, images in self.splits.items()
         }
 
+    def describe(self) -> str:
+        """Split sizes and class balance in one line."""
+        parts = []
+        for name, classes in self.counts().items():
+            low, high = min(classes.values()), max(classes.values())
+            each = f"{low:,}" if low == high else f"{low:,} to {high:,}"
+            parts.append(f"{name} {sum(classes.values()):,} ({each} a class)")
+        return f"{self.spec.num_classes} classes; {', '.join(parts)}"
+
 
 def open_dataset(plugin: Any, root: Path, options: Mapping[str, Any]) -> Dataset:
     """Call a dataset plugin and check what it returns. Raises DataError for unusable data, PluginError for a fault."""

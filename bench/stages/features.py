@@ -17,6 +17,7 @@ import torch
 from bench.files import atomic
 from bench.stages.batches import Batches, num_steps
 from bench.stages.cache import Report, cache_folder
+from bench.stages.calibrate import autocast
 
 if TYPE_CHECKING:
     from bench.stages.data import ImageSet
@@ -66,7 +67,7 @@ def cache_features(
     views: int,
     seed: int,
     key: dict[str, Any],
-    autocast: torch.autocast,
+    precision: str,
     report: Report | None = None,
 ) -> FeatureBatches:
     """The features of every image of a split, from the cache or computed now.
@@ -77,7 +78,7 @@ def cache_features(
     name = _key(model, batches, {**key, "views": views, "seed": seed})
     path = cache_folder() / "features" / f"{name}.npz"
     if not path.is_file():
-        arrays = _compute(model, batches, views, seed, autocast, report)
+        arrays = _compute(model, batches, views=views, seed=seed, precision=precision, report=report)
         with atomic(path) as partial, partial.open("wb") as file:
             np.savez(file, **arrays)
     with np.load(path) as stored:
@@ -91,12 +92,13 @@ def cache_features(
 def _compute(
     model: torch.nn.Module,
     batches: Batches,
+    *,
     views: int,
     seed: int,
-    autocast: torch.autocast,
+    precision: str,
     report: Report | None,
 ) -> dict[str, Any]:
-    model.eval()
+    model.eval().to(memory_format=batches.preprocessing.memory_format)
     backbone = cast("Callable[[torch.Tensor], torch.Tensor]", model.forward_features)
     generator = torch.Generator(batches.device).manual_seed(seed)
     features, targets = [], []
@@ -104,7 +106,7 @@ def _compute(
     for view in range(views):
         done = view * len(batches.images)
         for images, chances in batches.ordered(generator if batches.augment else None):
-            with autocast:
+            with autocast(batches.device, precision):
                 features.append(backbone(images).float().cpu())
             targets.append(chances.cpu())
             done += len(images)

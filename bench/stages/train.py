@@ -7,14 +7,14 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import torch
 
 from bench.errors import BenchError, Interrupted, RecipeError
 from bench.registry import near_miss
 from bench.stages import checkpoint
-from bench.stages.calibrate import MEMORY_FORMATS, PRECISIONS
+from bench.stages.calibrate import MEMORY_FORMATS, autocast
 from bench.stages.ema import Average
 from bench.stages.evaluate import Predictions, predict, score, tracked
 from bench.stages.model import train_mode
@@ -138,8 +138,7 @@ class Trainer:
 
     def autocast(self) -> torch.autocast:
         """The plan's precision as a context."""
-        dtype = PRECISIONS[self.plan.precision]
-        return torch.autocast(torch.device(self.plan.device).type, dtype=dtype, enabled=dtype is not None)
+        return autocast(torch.device(self.plan.device), self.plan.precision)
 
     def _forward_of(self, module: torch.nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
         return cast(

@@ -12,11 +12,11 @@ from torchvision.transforms.v2 import functional
 
 from bench.registry import installed
 from bench.schema import options_model, validate
-from bench_plugins.augmentations import _batch, _tone, trivial_augment
-from bench_plugins.augmentations.trivial_augment import Operation
+from bench_plugins.augmentations import _batch, _boxes, _tone, trivial_augment
+from bench_plugins.augmentations._operations import Operation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from bench.kinds import Augmentation
 
@@ -39,8 +39,11 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
 
 
 @pytest.fixture(autouse=True)
-def _one_thread() -> None:
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
     torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def load(name: str, **options: Any) -> Augmentation:
@@ -276,9 +279,8 @@ def test_blur_is_torchvisions(sigma: float, kernel_size: int) -> None:
 
 def test_blur_gives_every_image_its_own_sigma() -> None:
     images, targets = same_image(4)
-    sigmas = 0.5 + torch.rand(1000, generator=seeded(5))[:0]  # nothing drawn yet: sigma follows the choice
     generator = seeded(5)
-    torch.rand(4, generator=generator)
+    torch.rand(4, generator=generator)  # which images are chosen
     sigmas = torch.rand(4, generator=generator) * 1.5 + 0.5
     out, _ = load("gaussian_blur", sigma=(0.5, 2.0))(images, targets, seeded(5))
     for image, sigma in zip(out, sigmas.tolist(), strict=True):
@@ -298,8 +300,7 @@ def test_noise_has_the_deviation_asked_for() -> None:
 def test_resized_crop_is_torchvisions(monkeypatch: pytest.MonkeyPatch) -> None:
     images, targets = batch(12)
     seen: list[Any] = []
-    draw = _record(monkeypatch, "bench_plugins.augmentations.crop.draw_boxes", seen)
-    assert draw
+    _record_boxes(monkeypatch, seen)
     out, _ = load("crop", scale=(0.1, 0.9))(images, targets, seeded())
     boxes, fits = seen[0]
     assert fits.all()
@@ -312,7 +313,7 @@ def test_resized_crop_is_torchvisions(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_resized_crop_boxes_have_the_area_and_the_ratio(monkeypatch: pytest.MonkeyPatch) -> None:
     images, targets = same_image(3000, channels=1, height=100, width=100)
     seen: list[Any] = []
-    _record(monkeypatch, "bench_plugins.augmentations.crop.draw_boxes", seen)
+    _record_boxes(monkeypatch, seen)
     monkeypatch.setattr("bench_plugins.augmentations.crop.sample", lambda images, *_, **__: images)
     load("crop", scale=(0.1, 0.4), ratio=(0.5, 2.0))(images, targets, seeded())
     boxes, fits = seen[0]
@@ -362,7 +363,8 @@ def test_erasing_fills_boxes_of_the_area_asked_for(value: Any) -> None:
     assert area.min() > 0.09
     assert area.max() < 0.31
     assert abs(area.mean() - 0.2) < 0.01
-    assert torch.equal(area * 2000, (erased.any(dim=2).sum(1) * erased.any(dim=1).sum(1)).float())  # rectangles
+    corners = erased.any(dim=2).sum(dim=1) * erased.any(dim=1).sum(dim=1)
+    assert torch.equal(erased.sum(dim=(1, 2)), corners)  # rectangles
     if value == "random":
         noise = out.permute(0, 2, 3, 1)[erased]
         assert abs(noise.mean() - 0.5) < 0.01
@@ -468,18 +470,51 @@ def test_trivial_augment_is_torchvisions(operation: Operation, bin_and_sign: tup
     torch.testing.assert_close(out, expected, atol=tolerance + 1e-6, rtol=0)
 
 
-def test_trivial_augment_draws_all_operations_alike() -> None:
+def test_trivial_augment_draws_all_operations_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     images, targets = same_image(4000, channels=1, height=4, width=4)
     seen: list[torch.Tensor] = []
-    patch = pytest.MonkeyPatch()
-    with patch.context() as context:
-        context.setattr(trivial_augment, "_apply", lambda images, *drawn: seen.extend(drawn) or images)
-        load("trivial_augment")(images, targets, seeded())
+    monkeypatch.setattr(trivial_augment, "_apply", lambda images, *drawn: seen.extend(drawn) or images)
+    load("trivial_augment")(images, targets, seeded())
     operation, strength, sign = seen[:3]
     assert torch.bincount(operation.long(), minlength=14).min() > 4000 / 14 * 0.75
     assert torch.bincount((strength * 30).round().long(), minlength=31).min() > 4000 / 31 * 0.6
     assert set(sign.tolist()) == {-1.0, 1.0}
     assert abs(sign.mean()) < 0.1
+
+
+def test_trivial_augment_of_a_batch_is_that_of_its_images() -> None:
+    images, _ = batch(len(Operation))
+    drawn = (torch.arange(14.0), torch.linspace(0, 30, 14).round() / 30, torch.tensor([1.0, -1.0]).repeat(7))
+    together = trivial_augment._apply(images, *drawn, "edge", 0.0)
+    for index in range(14):
+        one = [each[index : index + 1] for each in (images, *drawn)]
+        torch.testing.assert_close(trivial_augment._apply(*one, "edge", 0.0)[0], together[index], atol=1e-6, rtol=0)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("name", "options"), VARIANTS, ids=str)
+def test_a_gpu_works_without_waiting(name: str, options: dict[str, Any]) -> None:
+    images, targets = (each.cuda() for each in batch())
+    augment, generator = load(name, **options), torch.Generator("cuda").manual_seed(0)
+    augment(images, targets, generator)  # loads kernels
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        out, out_targets = augment(images, targets, generator)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert out.device == images.device
+    assert out.isfinite().all()
+    assert out.min() >= 0
+    assert out.max() <= 1
+    torch.testing.assert_close(out_targets.sum(dim=1), torch.ones(len(out), device="cuda"))
+
+
+@pytest.mark.gpu
+def test_trivial_augment_on_a_gpu_is_that_of_the_cpu() -> None:
+    images, _ = batch(len(Operation))
+    drawn = (torch.arange(14.0), torch.full((14,), 20 / 30), torch.ones(14))
+    there = trivial_augment._apply(*(each.cuda() for each in (images, *drawn)), "edge", 0.0)
+    torch.testing.assert_close(there.cpu(), trivial_augment._apply(images, *drawn, "edge", 0.0), atol=1e-4, rtol=0)
 
 
 def test_equalizing_leaves_dark_tails_to_pillows_arithmetic() -> None:
@@ -494,13 +529,11 @@ def _others(targets: torch.Tensor) -> torch.Tensor:
     return targets.sum(dim=1) - targets.diagonal()
 
 
-def _record(monkeypatch: pytest.MonkeyPatch, target: str, seen: list[Any]) -> Callable[..., Any]:
-    """Let a function work as before and keep what it returns."""
-    original = pytest.importorskip("pydoc").locate(target)
+def _record_boxes(monkeypatch: pytest.MonkeyPatch, seen: list[Any]) -> None:
+    """Keep the boxes that crop draws."""
 
-    def recording(*arguments: Any, **options: Any) -> Any:
-        seen.append(original(*arguments, **options))
+    def recording(*arguments: Any) -> Any:
+        seen.append(_boxes.draw_boxes(*arguments))
         return seen[-1]
 
-    monkeypatch.setattr(target, recording)
-    return recording
+    monkeypatch.setattr("bench_plugins.augmentations.crop.draw_boxes", recording)

@@ -117,7 +117,9 @@ def test_signatures_resolve_at_run_time() -> None:
 
 
 def test_cnn_that_shrinks_below_one_pixel_is_declined() -> None:
-    with pytest.raises(Unsupported, match=r"block 3 of 3 \(128 channels, pool 2\) shrinks 1 x 1 to 0 x 0 pixels") as error:
+    with pytest.raises(
+        Unsupported, match=r"block 3 of 3 \(128 channels, pool 2\) shrinks 1 x 1 to 0 x 0 pixels"
+    ) as error:
         cnn(spec_of(size=16), convs_per_block=1, pools=(4, 4, 2))
     assert "padding = true" in (error.value.hint or "")
 
@@ -214,11 +216,11 @@ def test_timm_names() -> None:
 
 
 def test_timm_declines_what_an_architecture_cannot_do() -> None:
-    with pytest.raises(Unsupported, match=r"'test_resnet' takes no images of|'inception_v3' takes no images of 32 x 32"):
+    with pytest.raises(Unsupported, match="'inception_v3' takes no images of 32 x 32"):
         timm_model(spec_of(), model="inception_v3")
-    with pytest.raises(Unsupported, match="'vgg11' cannot be built: .*'drop_path_rate'"):
+    with pytest.raises(Unsupported, match=r"'vgg11' cannot be built: .*'drop_path_rate'"):
         timm_model(spec_of(), model="vgg11", drop_path_rate=0.1)
-    with pytest.raises(Unsupported, match="no pretrained weights for 'resnet10t_nothing'|no pretrained weights for"):
+    with pytest.raises(Unsupported, match="no pretrained weights for 'vit_base_patch16_18x2_224'"):
         timm_model(spec_of(), model="vit_base_patch16_18x2_224", pretrained=True)
 
 
@@ -250,13 +252,12 @@ def test_default_cnn_learns_digits() -> None:
     optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.01)
     steps = 12 * -(-len(train) // 64)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=3e-3, total_steps=steps)
-    for step in range(steps):
+    for _ in range(steps):
         batch = torch.tensor(train)[torch.randint(len(train), (64,))]
         optimizer.zero_grad()
         nn.functional.cross_entropy(model(images[batch]), labels[batch]).backward()
         optimizer.step()
         schedule.step()
-        assert step < steps
     with torch.inference_mode():
         accuracy = (model.eval()(images[test]).argmax(1) == labels[test]).float().mean().item()
     assert accuracy > 0.985

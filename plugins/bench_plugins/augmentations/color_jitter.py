@@ -86,4 +86,4 @@ def _turn_hue(images: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
     distance = sextant[:, None] + starts
     distance = distance.sub_((distance / 6).round_(), alpha=6).abs_()  # on the circle of six, as remainder, but faster
     share = distance.neg_().add_(2).clamp_(0, 1)
-    return (value[:, None] - chroma[:, None] * share).clamp_(0, 1)
+    return torch.addcmul(value[:, None], chroma[:, None], share, value=-1).clamp_(0, 1)

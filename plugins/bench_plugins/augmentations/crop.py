@@ -67,8 +67,8 @@ def _shifts(images: torch.Tensor, padding: int, generator: torch.Generator) -> t
 def _or_central(boxes: Boxes, fits: torch.Tensor, images: torch.Tensor, ratio: tuple[float, float]) -> Boxes:
     """The boxes, and where none fitted the largest central one of an allowed ratio, as in torchvision."""
     height, width = images.shape[-2:]
-    box_width = min(width, round(height * ratio[1]))
-    box_height = min(height, round(width / ratio[0]))
+    box_width = max(1, min(width, round(height * ratio[1])))
+    box_height = max(1, min(height, round(width / ratio[0])))
     return Boxes(
         boxes.top.where(fits, (height - box_height) // 2),
         boxes.left.where(fits, (width - box_width) // 2),

@@ -2,41 +2,26 @@
 
 from __future__ import annotations
 
-from enum import IntEnum, auto
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
-from torch.nn.functional import pad
 
-from bench_plugins.augmentations._batch import Probability, choose, luminance, select, uniform
-from bench_plugins.augmentations._tone import LEVELS, apply_curves, equalizing_curves, quantise
-from bench_plugins.augmentations._warp import Fill, PaddingMode, warp
+from bench_plugins.augmentations._batch import Probability, choose, select, uniform
+from bench_plugins.augmentations._operations import Operation, detailed, toned, warped
+from bench_plugins.augmentations._warp import Fill, PaddingMode
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from bench.kinds import Augmentation
 
-__all__ = ["Operation", "trivial_augment"]
+    #: Images, operation, strength and sign (N each) -> images.
+    _Work = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+
+__all__ = ["trivial_augment"]
 
 _STRONGEST = 30  # strengths are 0..30 of thirty parts
-
-
-class Operation(IntEnum):
-    """The fourteen operations, by the kind of work they need: a tone curve, added detail, a warp."""
-
-    IDENTITY = 0
-    BRIGHTNESS = auto()
-    CONTRAST = auto()
-    POSTERIZE = auto()
-    SOLARIZE = auto()
-    AUTO_CONTRAST = auto()
-    EQUALIZE = auto()
-    COLOR = auto()
-    SHARPNESS = auto()
-    SHEAR_X = auto()
-    SHEAR_Y = auto()
-    TRANSLATE_X = auto()
-    TRANSLATE_Y = auto()
-    ROTATE = auto()
 
 
 def trivial_augment(*, p: Probability = 1.0, padding_mode: PaddingMode = "constant", fill: Fill = 0.0) -> Augmentation:
@@ -56,8 +41,7 @@ def trivial_augment(*, p: Probability = 1.0, padding_mode: PaddingMode = "consta
         operation = uniform(images, (0, len(Operation)), generator).floor() * chosen  # 0 is the identity
         strength = uniform(images, (0, _STRONGEST + 1), generator).floor() / _STRONGEST
         sign = uniform(images, (0, 2), generator).floor() * 2 - 1
-        changed = _apply(images, operation, strength, sign, padding_mode, fill)
-        return changed, targets
+        return _apply(images, operation, strength, sign, padding_mode, fill), targets
 
     return augment
 
@@ -70,62 +54,19 @@ def _apply(
     padding_mode: PaddingMode,
     fill: float,
 ) -> torch.Tensor:
-    """Every image by its own operation. Each kind of work is done once for the whole batch: no waiting for a device."""
-    signed = strength * sign * 0.99
-    toned = _toned(images, operation, strength, signed)
-    detailed = _detailed(images, operation, signed)
-    warped = warp(images, _source(images, operation, strength, sign), padding_mode=padding_mode, fill=fill)
-    result = select((operation >= Operation.BRIGHTNESS) & (operation < Operation.COLOR), toned, images)
-    result = select((operation >= Operation.COLOR) & (operation < Operation.SHEAR_X), detailed, result)
-    return select(operation >= Operation.SHEAR_X, warped, result)
-
-
-def _toned(images: torch.Tensor, operation: torch.Tensor, strength: torch.Tensor, signed: torch.Tensor) -> torch.Tensor:
-    """The operations that are tone curves, computed on 256 levels instead of on every pixel."""
-    levels = quantise(images)
-    grey = torch.arange(LEVELS, device=images.device).expand(1, 1, LEVELS) / (LEVELS - 1)
-    operation, strength, factor = (each[:, None, None] for each in (operation, strength, 1 + signed))
-    mean = luminance(images).mean(dim=(2, 3))[:, :, None]
-    step = torch.exp2((6 * strength).round())  # 8 bits down to 2
-    low, high = images.amin(dim=(2, 3))[:, :, None], images.amax(dim=(2, 3))[:, :, None]
-    stretched = torch.where(high > low, (grey - low) / (high - low).clamp_min(1 / LEVELS), grey)
-    solarized = torch.where(grey >= 1 - strength, 1 - grey, grey)
-    curves = torch.where(operation == Operation.BRIGHTNESS, grey * factor, equalizing_curves(levels))
-    curves = torch.where(operation == Operation.CONTRAST, torch.lerp(mean, grey, factor), curves)
-    posterized = (grey * (LEVELS - 1) / step).floor() * step / (LEVELS - 1)
-    curves = torch.where(operation == Operation.POSTERIZE, posterized, curves)
-    curves = torch.where(operation == Operation.SOLARIZE, solarized, curves)
-    curves = torch.where(operation == Operation.AUTO_CONTRAST, stretched, curves)
-    return apply_curves(curves.clamp_(0, 1), levels, images.shape)
-
-
-def _detailed(images: torch.Tensor, operation: torch.Tensor, signed: torch.Tensor) -> torch.Tensor:
-    """Colour and sharpness: what a grey or a smooth copy lacks, added or taken away."""
-    sharpness = (operation == Operation.SHARPNESS)[:, None, None, None]
-    detail = torch.where(sharpness, _rough(images), images - luminance(images))
-    return torch.addcmul(images, detail, signed[:, None, None, None]).clamp_(0, 1)
-
-
-def _rough(images: torch.Tensor) -> torch.Tensor:
-    """Images less their smooth copy: neighbours count 1/13 each, the pixel itself 5/13. Borders count as smooth."""
-    if min(images.shape[-2:]) < 3:  # noqa: PLR2004 - no pixel has all its neighbours
-        return torch.zeros_like(images)
-    triples = images[..., :-2, :] + images[..., 1:-1, :] + images[..., 2:, :]
-    nines = triples[..., :-2] + triples[..., 1:-1] + triples[..., 2:]
-    inner = images[..., 1:-1, 1:-1]
-    return pad((9 * inner - nines) / 13, (1, 1, 1, 1))
-
-
-def _source(images: torch.Tensor, operation: torch.Tensor, strength: torch.Tensor, sign: torch.Tensor) -> torch.Tensor:
-    """Where each pixel comes from, N,2,3 (see `affine_map`); shears keep the upper left corner, as in torchvision."""
-    height, width = images.shape[-2:]
-    amount = strength * sign
-    shear_x = 0.99 * amount * (operation == Operation.SHEAR_X)
-    shear_y = 0.99 * amount * (operation == Operation.SHEAR_Y)
-    pixels = (32 * strength).floor() * sign
-    angle = (135 * amount * (operation == Operation.ROTATE)).deg2rad()
-    dx = shear_x * (height / 2) - pixels * (operation == Operation.TRANSLATE_X)
-    dy = shear_y * (width / 2) - pixels * (operation == Operation.TRANSLATE_Y)
-    cosine, sine = angle.cos(), angle.sin()
-    rows = (cosine, shear_x - sine, dx, shear_y + sine, cosine, dy)
-    return torch.stack(rows, dim=-1).view(-1, 2, 3)
+    """Every image by its own operation; each kind of work is done once, for all images that need it."""
+    kinds: tuple[tuple[Operation, Operation, _Work], ...] = (
+        (Operation.BRIGHTNESS, Operation.EQUALIZE, toned),
+        (Operation.COLOR, Operation.SHARPNESS, detailed),
+        (Operation.SHEAR_X, Operation.ROTATE, partial(warped, padding_mode=padding_mode, fill=fill)),
+    )
+    result = images
+    for first, last, work in kinds:
+        mask = (operation >= first) & (operation <= last)
+        if images.device.type == "cpu":
+            rows = mask.nonzero()[:, 0]
+            done = work(images[rows], operation[rows], strength[rows], sign[rows])
+            result = result.index_copy(0, rows, done)
+        else:  # to count rows would wait for the device: cheaper to do all
+            result = select(mask, work(images, operation, strength, sign), result)
+    return result

@@ -1,4 +1,4 @@
-"""ImageNet weights of torchvision's networks: what input they expect, how they are fetched, how they meet grey images."""
+"""ImageNet weights of torchvision's networks: the input they expect, how they are fetched and meet grey images."""
 
 import contextlib
 import sys

@@ -97,10 +97,11 @@ def _weights_source(model: str) -> dict[str, Any]:
     Left alone, timm's downloader asks the network even for a cached file and retries for 50 seconds.
     """
     config = timm.get_pretrained_cfg(model)
-    if config is None or not (config.hf_hub_id or isinstance(config.url, str)):
+    hub = config.hf_hub_id if config else None
+    url = config.url if config and isinstance(config.url, str) else ""
+    if config is None or not (hub or url):
         message = f"timm {timm.__version__} has no pretrained weights for {model!r}"
         raise Unsupported(message, hint="set pretrained = false, or weights of your own in [model]")
-    hub, url = config.hf_hub_id, config.url if isinstance(config.url, str) else ""
     cached = _cached(hub, url)
     if cached is not None:
         return {} if config.custom_load else {"pretrained_cfg_overlay": {"file": str(cached)}}

@@ -1,0 +1,54 @@
+"""Out of memory: say which batch size would have fitted."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from bench.plan import Plan
+    from bench.stages.batches import Batches
+    from bench.stages.optim import Loss
+
+__all__ = ["fitting_batch_size", "is_out_of_memory"]
+
+_CPU_MESSAGES = ("can't allocate memory", "not enough memory")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error means that an allocation failed, on a GPU or in memory."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in _CPU_MESSAGES)
+
+
+def fitting_batch_size(model: torch.nn.Module, batches: Batches, loss: Loss, plan: Plan) -> int | None:
+    """The largest halving of the plan's batch size with which one training step fits; None where not even 1 does."""
+    size = plan.batch_size // 2
+    while size >= 1:
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        try:
+            _one_step(model, batches, loss, size)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            size //= 2
+        else:
+            return size
+    return None
+
+
+def _one_step(model: torch.nn.Module, batches: Batches, loss: Loss, size: int) -> None:
+    """A forward and backward pass and room for two moments of each weight."""
+    trial = copy.deepcopy(model)
+    trial.zero_grad(set_to_none=True)
+    trial.eval()  # a batch of 1 has no variance; the memory is the same
+    smaller = copy.copy(batches)
+    smaller.batch_size = size
+    images, targets = next(smaller.ordered())
+    torch.autograd.backward(loss(trial(images), targets).mean())
+    moments = [torch.empty_like(parameter) for parameter in trial.parameters() for _ in range(2)]
+    del moments

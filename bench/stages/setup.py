@@ -1,0 +1,156 @@
+"""Put together what a run needs: the settled plan, the model, its loss, its batches and its trainer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from bench.plan import Plan, complete
+from bench.registry import find
+from bench.stages import model as model_stage
+from bench.stages.batches import Batches, Preprocessing, hold, num_steps
+from bench.stages.calibrate import MEMORY_FORMATS, calibrate
+from bench.stages.data import Data, channel_statistics
+from bench.stages.features import cache_features
+from bench.stages.optim import Loss, make_loss
+from bench.stages.seeding import Generators, derive
+from bench.stages.train import Trainer
+
+if TYPE_CHECKING:
+    from bench.kinds import Augmentation
+    from bench.progress import Progress
+    from bench.recipe import Recipe
+
+__all__ = ["augmentations", "build_model", "class_loss", "make_batches", "make_trainer", "settle"]
+
+
+def settle(recipe: Recipe, plan: Plan, data: Data, progress: Progress) -> Plan:
+    """Complete the plan with what data and model decide, then calibrate what is still open."""
+    model = build_model(recipe, plan, data, report=progress.note)
+    train = data.splits["train"]
+    plan = complete(
+        plan,
+        recipe,
+        spec=data.spec,
+        counts=data.counts(),
+        statistics=lambda: channel_statistics(train),
+        model_statistics=model_stage.input_statistics(model),
+        frozen_backbone=model_stage.has_frozen_backbone(model),
+        steps_per_epoch=num_steps(len(train), plan.batch_size),
+    )
+    if "auto" not in {plan.precision, plan.memory_format} and plan.threads is not None:
+        return plan
+    progress.note("timing a few steps to choose threads, memory format and precision")
+    plan = calibrate(plan, model, make_batches(recipe, plan, data, "train"), class_loss(recipe, plan, data))
+    threads = f"{plan.threads} thread{'s' if plan.threads != 1 else ''}"
+    progress.note(f"chose {plan.precision}, {plan.memory_format}, {threads} on {plan.device}")
+    return plan
+
+
+def build_model(
+    recipe: Recipe, plan: Plan, data: Data, *, report: Callable[[str], None] | None = None
+) -> torch.nn.Module:
+    """The model on its device, with its weights loaded and its parts frozen."""
+    model = model_stage.build(recipe.model, data.spec)
+    if plan.weights:
+        loaded = model_stage.load_weights(model, Path(plan.weights))
+        if report is not None:
+            report(f"{Path(plan.weights).name}: {loaded}")
+    model_stage.freeze(model, recipe.freeze)
+    return model.to(torch.device(plan.device))
+
+
+def class_loss(recipe: Recipe, plan: Plan, data: Data) -> Loss:
+    """The recipe's loss, weighted by the training split's classes where the recipe says so."""
+    return make_loss(recipe.train, list(data.counts()["train"].values()), torch.device(plan.device))
+
+
+def augmentations(recipe: Recipe) -> tuple[Augmentation, ...]:
+    """The recipe's augmentations, ready to be called."""
+    return tuple(find("augmentations", chosen.name).load()(**chosen.options) for chosen in recipe.augment)
+
+
+def make_batches(
+    recipe: Recipe,
+    plan: Plan,
+    data: Data,
+    split: str,
+    *,
+    held: Mapping[int, torch.Tensor] | None = None,
+    augment: bool = False,
+) -> Batches:
+    """The batches of one split; `held` comes from `hold`."""
+    images = data.splits[split]
+    layout = MEMORY_FORMATS.get(plan.memory_format, torch.contiguous_format)
+    return Batches(
+        images=images,
+        preprocessing=Preprocessing(plan.mean or (), plan.std or (), layout),
+        num_classes=data.spec.num_classes,
+        batch_size=plan.batch_size,
+        device=torch.device(plan.device),
+        held=(held or {}).get(id(images.images)),
+        augment=augmentations(recipe) if augment else (),
+    )
+
+
+def make_trainer(
+    recipe: Recipe,
+    plan: Plan,
+    data: Data,
+    *,
+    seed: int,
+    folder: Path,
+    progress: Progress,
+    on_epoch: Callable[[int, dict[str, float]], None],
+) -> Trainer:
+    """Everything that one seed trains with; all generators are seeded before the model is built."""
+    device = torch.device(plan.device)
+    torch.set_num_threads(plan.threads or torch.get_num_threads())
+    torch.use_deterministic_algorithms(recipe.compute.deterministic)
+    generators = Generators.start(seed, device)
+    model = build_model(recipe, plan, data)
+    held = hold(data, device)
+    sources: dict[str, Any] = {
+        split: make_batches(recipe, plan, data, split, held=held, augment=split == "train")
+        for split in ("train", "validation")
+        if split in data.splits
+    }
+    if plan.cache_features:
+        sources = {
+            split: cache_features(
+                model,
+                batches,
+                views=recipe.train.views if batches.augment else 1,
+                seed=derive(seed, "views"),
+                key=_feature_key(recipe, plan, data),
+                precision=plan.precision,
+                report=lambda done, total: progress.advance("computing features", done, total),
+            )
+            for split, batches in sources.items()
+        }
+    return Trainer(
+        model=model,
+        recipe=recipe,
+        plan=plan,
+        loss=class_loss(recipe, plan, data),
+        generators=generators,
+        source=sources["train"],
+        validation=sources.get("validation"),
+        folder=folder,
+        progress=progress,
+        on_epoch=on_epoch,
+    )
+
+
+def _feature_key(recipe: Recipe, plan: Plan, data: Data) -> dict[str, Any]:
+    """What a frozen backbone's features depend on, beside its weights and the seed."""
+    names = ("image_size", "device", "precision", "memory_format", "mean", "std", "threads")
+    return {
+        "data": data.fingerprint,
+        "augment": [asdict(chosen) for chosen in recipe.augment],
+        **{name: getattr(plan, name) for name in names},
+    }
