@@ -22,8 +22,8 @@ class Progress:
     def start_training(self, *, epochs: int, steps: int, done: int, title: str) -> None:
         """Training starts, or goes on after `done` epochs."""
 
-    def step(self, *, loss: float | None, lr: float, images: int) -> None:
-        """One training step of so many images; the loss is given from time to time."""
+    def step(self, *, loss: float | None) -> None:
+        """One training step; the loss is given from time to time."""
 
     def epoch(self, number: int, values: Mapping[str, float], *, best: bool) -> None:
         """An epoch is over; `best` where the monitor has improved."""

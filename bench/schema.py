@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -46,9 +47,9 @@ class Option:
 def options_model(kind: str, plugin: Callable[..., Any]) -> type[BaseModel]:
     """The pydantic model of a plugin's options. Raises PluginError where the signature is no schema."""
     try:
-        hints = typing.get_type_hints(plugin, include_extras=True)
+        hints = _option_types(plugin)
         parameters = list(inspect.signature(plugin).parameters.values())
-    except (NameError, TypeError, ValueError) as cause:
+    except (AttributeError, NameError, TypeError, ValueError) as cause:
         message = f"{kind} plugin {plugin!r}: its signature cannot be read: {cause}"
         raise PluginError(message, hint="use types that can be imported at run time") from cause
     faults = list(_signature_faults(kind, parameters, hints))
@@ -101,6 +102,14 @@ def problems_of(error: ValidationError, model: type[BaseModel], key: str = "") -
         else:
             lines[dotted] = f"{problem['msg'][:1].lower()}{problem['msg'][1:]}, but {given} was given"
     return [f"{dotted}: {text}" for dotted, text in lines.items()]
+
+
+def _option_types(plugin: Callable[..., Any]) -> dict[str, Any]:
+    """The types of a plugin's parameters. What it returns may be a name that exists for type checkers only."""
+    function = inspect.unwrap(plugin)
+    annotations = {name: value for name, value in function.__annotations__.items() if name != "return"}
+    shim = types.SimpleNamespace(__annotations__=annotations)
+    return typing.get_type_hints(shim, globalns=getattr(function, "__globals__", {}), include_extras=True)
 
 
 def _signature_faults(kind: str, parameters: list[inspect.Parameter], hints: Mapping[str, Any]) -> Iterator[str]:

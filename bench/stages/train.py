@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 import torch
 
@@ -166,7 +166,7 @@ class Trainer:
             look = step % look_every == 0
             if look:
                 self._check(losses, step - look_every)
-            self.progress.step(loss=loss.item() if look else None, lr=self._schedule.lr, images=len(inputs))
+            self.progress.step(loss=loss.item() if look else None)
         self._check(losses, 0)
         seconds = time.perf_counter() - start
         self._epoch += 1

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 import torch
 from pydantic import AfterValidator, Field
 
 __all__ = [
+    "Fill",
     "Interval",
+    "PaddingMode",
     "PositiveInterval",
     "Probability",
     "beta",
@@ -32,6 +34,10 @@ Interval: TypeAlias = Annotated[tuple[float, float], AfterValidator(_ordered)]
 PositiveInterval: TypeAlias = Annotated[
     tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]], AfterValidator(_ordered)
 ]
+#: What lies outside an image: `fill`, its outermost pixels, or its mirror image (torchvision's names).
+PaddingMode: TypeAlias = Literal["constant", "edge", "symmetric"]
+#: The grey level of "constant" padding, 0 black to 1 white.
+Fill: TypeAlias = Annotated[float, Field(ge=0, le=1)]
 
 
 def symmetric(value: float | tuple[float, float]) -> tuple[float, float]:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from enum import IntEnum, auto
+from typing import TYPE_CHECKING
 
 import torch
 from torch.nn.functional import pad
 
 from bench_plugins.augmentations._batch import luminance
 from bench_plugins.augmentations._tone import LEVELS, apply_curves, equalizing_curves, quantise
-from bench_plugins.augmentations._warp import PaddingMode, warp
+from bench_plugins.augmentations._warp import warp
+
+if TYPE_CHECKING:
+    from bench_plugins.augmentations._batch import PaddingMode
 
 __all__ = ["Operation", "detailed", "toned", "warped"]
 

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal
 
 import torch
-from pydantic import Field
 from torch.nn.functional import grid_sample
 
-__all__ = ["Fill", "PaddingMode", "affine_map", "sample", "warp"]
+if TYPE_CHECKING:
+    from bench_plugins.augmentations._batch import PaddingMode
 
-#: What lies outside an image: `fill`, its outermost pixels, or its mirror image (torchvision's names).
-PaddingMode: TypeAlias = Literal["constant", "edge", "symmetric"]
-#: The grey level of "constant" padding, 0 black to 1 white.
-Fill: TypeAlias = Annotated[float, Field(ge=0, le=1)]
+__all__ = ["affine_map", "sample", "warp"]
 
 _GRID_SAMPLE_NAMES = {"constant": "zeros", "edge": "border", "symmetric": "reflection"}
 

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from bench_plugins.augmentations._batch import (
+    Fill,
     Interval,
+    PaddingMode,
     PositiveInterval,
     Probability,
     choose,
@@ -15,7 +17,7 @@ from bench_plugins.augmentations._batch import (
     symmetric,
     uniform,
 )
-from bench_plugins.augmentations._warp import Fill, PaddingMode, affine_map, warp
+from bench_plugins.augmentations._warp import affine_map, warp
 
 if TYPE_CHECKING:
     import torch

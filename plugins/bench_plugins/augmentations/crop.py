@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import torch
 from pydantic import AfterValidator, Field
 
-from bench_plugins.augmentations._batch import PositiveInterval, Probability, choose, select, uniform
+from bench_plugins.augmentations._batch import Fill, PaddingMode, PositiveInterval, Probability, choose, select, uniform
 from bench_plugins.augmentations._boxes import Boxes, draw_boxes
-from bench_plugins.augmentations._warp import Fill, PaddingMode, sample, warp
+from bench_plugins.augmentations._warp import sample, warp
 
 if TYPE_CHECKING:
     from bench.kinds import Augmentation

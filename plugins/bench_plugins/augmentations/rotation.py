@@ -6,8 +6,17 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from bench_plugins.augmentations._batch import Interval, Probability, choose, select, symmetric, uniform
-from bench_plugins.augmentations._warp import Fill, PaddingMode, affine_map, warp
+from bench_plugins.augmentations._batch import (
+    Fill,
+    Interval,
+    PaddingMode,
+    Probability,
+    choose,
+    select,
+    symmetric,
+    uniform,
+)
+from bench_plugins.augmentations._warp import affine_map, warp
 
 if TYPE_CHECKING:
     from bench.kinds import Augmentation

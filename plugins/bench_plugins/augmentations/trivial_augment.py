@@ -5,14 +5,13 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-import torch
-
-from bench_plugins.augmentations._batch import Probability, choose, select, uniform
+from bench_plugins.augmentations._batch import Fill, PaddingMode, Probability, choose, select, uniform
 from bench_plugins.augmentations._operations import Operation, detailed, toned, warped
-from bench_plugins.augmentations._warp import Fill, PaddingMode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    import torch
 
     from bench.kinds import Augmentation
 

@@ -1,0 +1,264 @@
+"""The command line: parse, call one library function, print, translate errors. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from bench import __version__
+from bench.errors import BenchError, RecipeError
+
+if TYPE_CHECKING:
+    from bench.recipe import Recipe
+    from bench.record import Run
+
+__all__ = ["cli", "main"]
+
+_changes = click.option(
+    "--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change a key of the recipe: --set train.epochs=20."
+)
+_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+
+
+class Commands(click.Group):
+    """The core's commands, and those that other distributions declare as entry points, imported when they are used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All names, the core's first."""
+        from bench.registry import installed
+
+        return [*super().list_commands(ctx), *installed("commands")]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """A command; one of an entry point is imported here."""
+        from bench.registry import find, installed
+
+        own = super().get_command(ctx, cmd_name)
+        if own is not None or cmd_name not in installed("commands"):
+            return own
+        command: Any = find("commands", cmd_name).load()
+        return command if isinstance(command, click.Command) else None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does, with the near miss of an unknown command."""
+        from bench.registry import near_miss
+
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            error.message += near_miss(args[0], self.list_commands(ctx)) if args else ""
+            raise
+
+    def format_commands(
+        self,
+        ctx: click.Context,  # noqa: ARG002  # click hands it over
+        formatter: click.HelpFormatter,
+    ) -> None:
+        """Names and first lines; entry points are not imported for their help."""
+        from bench.registry import installed
+
+        rows = [(name, command.get_short_help_str(66)) for name, command in self.commands.items()]
+        rows += [(name, claims[0].summary()) for name, claims in installed("commands").items()]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, package_name="visionbench", prog_name="bench")
+def cli() -> None:
+    r"""Compare image models fairly and ship the winner.
+
+    \b
+    bench run recipes/quickstart.toml     train, evaluate and record
+    bench runs                            what was recorded
+    bench ui                              compare runs in MLflow
+    """
+
+
+@cli.command()
+@click.argument("recipe", type=click.Path(path_type=Path), required=False)
+@_changes
+@click.option(
+    "--resume",
+    is_flag=False,
+    flag_value="latest",
+    metavar="[RUN]",
+    help="Go on with a run that was stopped: the latest of this recipe, or RUN.",
+)
+@_json
+def run(recipe: Path | None, changes: tuple[str, ...], resume: str | None, *, as_json: bool) -> None:
+    r"""Train, evaluate and record a recipe.
+
+    \b
+    bench run recipes/quickstart.toml
+    bench run recipes/quickstart.toml --set train.epochs=5 --set seeds=[0,1,2]
+    bench run recipes/quickstart.toml --resume
+    """
+    from bench import record
+    from bench import run as stages
+    from bench.console import TerminalProgress, print_json, print_result
+    from bench.recipe import load
+    from bench.tracking import tracking_uri
+
+    if resume is not None and resume.endswith(".toml") and recipe is None:
+        recipe, resume = Path(resume), "latest"
+    progress = TerminalProgress()
+    if resume is not None:
+        checked, begun = _begun(recipe, changes, resume)
+        runs = stages.resume(checked, begun, progress=progress)
+    elif recipe is None:
+        raise click.UsageError("Missing argument 'RECIPE'.")
+    else:
+        runs = stages.run(load(recipe, changes), progress=progress)
+    if as_json:
+        print_json({"runs": [_as_json(finished) for finished in runs]})
+    else:
+        print_result([record.Run(finished.folder) for finished in runs], tracking_uri())
+
+
+@cli.command()
+@click.argument("recipe", type=click.Path(path_type=Path))
+@_changes
+@click.option("--full", is_flag=True, help="Read the data and time a few steps, so that nothing stays open.")
+@_json
+def plan(recipe: Path, changes: tuple[str, ...], *, full: bool, as_json: bool) -> None:
+    """Print what a recipe would do, each value with its reason."""
+    from bench import environment
+    from bench.console import TerminalProgress, print_json, print_plan
+    from bench.plan import draft
+    from bench.recipe import load
+
+    checked = load(recipe, changes)
+    planned = draft(checked, environment.detect())
+    if full:
+        from bench.run import load_data
+        from bench.stages.setup import settle
+
+        progress = TerminalProgress()
+        planned = settle(checked, planned, load_data(checked, planned, progress), progress)
+    if as_json:
+        print_json({"recipe": str(recipe), "digest": checked.digest, "plan": planned.as_json()})
+    else:
+        print_plan(planned, "known once the data are read (bench plan --full)")
+
+
+@cli.command()
+@click.argument("plugin", required=False, metavar="[KIND/NAME]")
+@click.option("--check", is_flag=True, help="Run the conformance checks; exit 3 where one fails.")
+@click.option("--root", type=click.Path(path_type=Path), help="A folder to check a dataset plugin on.")
+@_json
+def plugins(plugin: str | None, *, check: bool, root: Path | None, as_json: bool) -> None:
+    r"""List plugins, show the options of one, or check them.
+
+    \b
+    bench plugins
+    bench plugins models/cnn
+    bench plugins models/cnn --check
+    """
+    from bench import plugin_listing
+
+    if check:
+        plugin_listing.check(plugin, root=root, as_json=as_json)
+    elif plugin is None:
+        plugin_listing.list_all(as_json=as_json)
+    else:
+        plugin_listing.show(plugin, as_json=as_json)
+
+
+@cli.command()
+@click.argument("experiment", required=False)
+@_json
+def runs(experiment: str | None, *, as_json: bool) -> None:
+    """List recorded runs, oldest first."""
+    from bench.console import print_json, print_runs
+    from bench.record import list_runs, runs_folder
+
+    found = list(list_runs(experiment))
+    if as_json:
+        print_json({"runs": [_as_json(known) for known in found]})
+    elif found:
+        print_runs(found)
+    else:
+        click.echo(f"no runs in {runs_folder()}; start with: bench run recipes/quickstart.toml", err=True)
+
+
+@cli.command()
+@click.argument("names", nargs=-1, metavar="[RUN]...")
+def sync(names: tuple[str, ...]) -> None:
+    """Bring MLflow up to date with the runs (all, or those named)."""
+    from bench import tracking
+    from bench.record import find, list_runs
+
+    chosen = [find(name) for name in names] if names else list(list_runs())
+    for known in chosen:
+        tracking.sync(known)
+        click.echo(f"{known.name} is in {tracking.tracking_uri()}")
+
+
+@cli.command()
+@click.option("--port", type=int, help="Port on 127.0.0.1; default: a free one.")
+@click.option("--browser/--no-browser", default=True, help="Open the browser.")
+def ui(port: int | None, *, browser: bool) -> None:
+    """Open the MLflow UI on the recorded runs; Ctrl-C ends it."""
+    from bench.ui import serve_ui
+
+    sys.exit(serve_ui(port=port, open_browser=browser, report=click.echo))
+
+
+def main() -> NoReturn:
+    """Run the command line; every expected error becomes one red line, a hint and its exit code."""
+    try:
+        cli(standalone_mode=False)
+    except BenchError as error:
+        _fail(str(error), error.hint, error.exit_code)
+    except click.exceptions.Exit as ended:
+        sys.exit(ended.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(RecipeError.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        _fail("interrupted", None, 130)
+    except BrokenPipeError:  # the reader of a pipe has gone, as with head
+        sys.stderr.close()
+        sys.exit(0)
+    sys.exit(0)
+
+
+def _fail(message: str, hint: str | None, exit_code: int) -> NoReturn:
+    click.echo(click.style("error: ", fg="red", bold=True) + message, err=True)
+    if hint:
+        click.echo(click.style("hint: ", bold=True) + hint, err=True)
+    sys.exit(exit_code)
+
+
+def _begun(recipe: Path | None, changes: tuple[str, ...], name: str) -> tuple[Recipe, list[Run]]:
+    """The recipe and the runs to go on with. The recorded recipe counts, not what its file says now."""
+    from bench.recipe import load, parse
+    from bench.record import find, list_runs
+    from bench.run import unfinished
+
+    if name == "latest" and recipe is not None:
+        checked = load(recipe, changes)
+        begun = unfinished(checked)
+        if not begun:
+            raise RecipeError(f"{recipe}: no unfinished run of this recipe", hint="start one without --resume")
+        return checked, begun
+    if name == "latest":
+        open_runs = [known for known in list_runs() if known.info()["status"] != "finished"]
+        if not open_runs:
+            raise RecipeError("no unfinished run", hint="bench runs lists what is recorded")
+        chosen = open_runs[-1]
+    else:
+        chosen = find(name)
+    info = chosen.info()
+    checked = parse((chosen.folder / "recipe.toml").read_text(encoding="utf-8"), path=Path(info["recipe"]))
+    return checked, [known for known in list_runs(info["experiment"]) if known.info()["group"] == info["group"]]
+
+
+def _as_json(known: Run) -> dict[str, Any]:
+    return {"name": known.name, "folder": str(known.folder), **known.info()}
