@@ -95,10 +95,11 @@ def _changed(text: str, changes: list[str]) -> str:
     """The text with changes applied; comments and order stay."""
     import tomlkit
 
+    tomllib.loads(text)  # its errors are those of a recipe without changes
     document = tomlkit.parse(text)
     for change in changes:
         key, equals, value = (part.strip() for part in change.partition("="))
-        steps = [int(step) if step.isdigit() else step for step in key.split(".")]
+        steps = [int(step) if step.isdecimal() else step for step in key.split(".")]
         if not equals or "" in steps:
             raise RecipeError(f"--set {change}: not of the form key=value", hint="--set train.epochs=20")
         place: Any = document
@@ -189,7 +190,7 @@ def _named(choices: Mapping[str, type[Table]], table: Any, key: str, default: st
         problems.append(f"{key}: must be a table")
         return Chosen(default, {})
     name = table.get("name", default)
-    if name not in choices:
+    if not isinstance(name, str) or name not in choices:
         miss = near_miss(str(name), choices) or f"; known: {', '.join(choices)}"
         problems.append(f"{key}.name: there is no {name!r}{miss}")
         return Chosen(default, {})
@@ -202,9 +203,10 @@ def _contradictions(parts: Mapping[str, Any]) -> list[str]:
     """What no single key shows."""
     data, train, compute = parts["data"], parts["train"], parts["compute"]
     found = []
-    if (data.normalize == "given") != bool(data.mean and data.std):
+    given = data.normalize == "given"
+    if given != bool(data.mean) or given != bool(data.std):
         found.append('data.normalize: "given" and the keys mean and std belong together')
-    elif data.mean and len(data.mean) != len(data.std):
+    elif given and len(data.mean) != len(data.std):
         found.append("data.mean: as many values as data.std are needed, one a channel")
     if compute.precision == "fp16" and compute.device == "cpu":
         found.append('compute.precision: "fp16" needs CUDA; use "bf16" or "auto"')

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ast
 import difflib
-import importlib.machinery
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -58,12 +58,10 @@ class Plugin:
 
     def summary(self) -> str:
         """The first line of the plugin's docstring, read from its source without running it; '' where there is none."""
-        source = _source_of(self.entry_point.module)
-        if source is None:
-            return ""
         try:
-            tree = ast.parse(source.read_text(encoding="utf-8"))
-        except (OSError, SyntaxError, ValueError):
+            source = _source_of(self.entry_point.module)
+            tree = ast.parse(source.read_text(encoding="utf-8") if source else "")
+        except (AttributeError, OSError, SyntaxError, ValueError):  # AttributeError: the target is not module:name
             return ""
         for node in tree.body:
             if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == self.entry_point.attr:
@@ -110,16 +108,14 @@ def _by_name(kind: str, points: Iterable[EntryPoint]) -> dict[str, tuple[Plugin,
 
 
 def _source_of(module: str) -> Path | None:
-    """Where a module's source lies. Walks the packages without executing their __init__ files."""
-    path: Iterable[str] | None = None
-    spec = None
-    for depth in range(1, module.count(".") + 2):
-        name = ".".join(module.split(".")[:depth])
-        spec = importlib.machinery.PathFinder.find_spec(name, None if path is None else list(path))
-        if spec is None:
-            return None
-        path = spec.submodule_search_locations
-    return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None
+    """Where a module's source lies. Looks for the file, so that no package's __init__ is executed."""
+    parts = module.split(".")
+    for folder in sys.path:
+        place = Path(folder, *parts)
+        for file in (place / "__init__.py", place.with_name(f"{parts[-1]}.py")):
+            if file.is_file():
+                return file
+    return None
 
 
 def _version_mix_hint(cause: BaseException) -> str | None:

@@ -6,11 +6,12 @@ import inspect
 import json
 import types
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from pydantic.errors import PydanticUserError
 
 from bench.errors import PluginError
 from bench.registry import near_miss
@@ -31,7 +32,7 @@ _HANDED_OVER = {"models": 1, "datasets": 1, "augmentations": 0}
 class Table(BaseModel):
     """A table of a recipe: frozen, typed strictly, unknown keys forbidden."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +48,8 @@ class Option:
 def options_model(kind: str, plugin: Callable[..., Any]) -> type[BaseModel]:
     """The pydantic model of a plugin's options. Raises PluginError where the signature is no schema."""
     try:
-        hints = _option_types(plugin)
         parameters = list(inspect.signature(plugin).parameters.values())
+        hints = _option_types(plugin, [parameter.name for parameter in parameters[_HANDED_OVER[kind] :]])
     except (AttributeError, NameError, TypeError, ValueError) as cause:
         message = f"{kind} plugin {plugin!r}: its signature cannot be read: {cause}"
         raise PluginError(message, hint="use types that can be imported at run time") from cause
@@ -63,7 +64,13 @@ def options_model(kind: str, plugin: Callable[..., Any]) -> type[BaseModel]:
         )
         for parameter in parameters[_HANDED_OVER[kind] :]
     }
-    return create_model(f"{kind} options", __config__=Table.model_config, **fields)
+    try:
+        return create_model(f"{kind} options", __config__=Table.model_config, **fields)
+    except PydanticUserError as cause:
+        raise PluginError(
+            f"{kind} plugin {getattr(plugin, '__qualname__', plugin)!r}: {cause.message.partition('. ')[0]}",
+            hint="options are of types that TOML can write: str, int, float, bool, Path, Literal, tuple of these",
+        ) from cause
 
 
 def describe(model: type[BaseModel]) -> tuple[Option, ...]:
@@ -95,6 +102,9 @@ def problems_of(error: ValidationError, model: type[BaseModel], key: str = "") -
             allowed = sorted(model.model_fields)
             miss = near_miss(field, allowed) or f"; allowed: {', '.join(allowed) or 'none'}"
             lines[dotted] = f"unknown key{miss}"
+        elif problem["type"] == "missing" and len(problem["loc"]) > 1:  # an item of an array
+            field_type = _words(model.model_fields[field].annotation)
+            lines[dotted] = f"must be {field_type}, but {json.dumps(problem['input'], default=str)} was given"
         elif problem["type"] == "missing":
             lines[dotted] = "required, but not given"
         elif dotted in lines and field:  # the members of a union fail one by one; together they say what is allowed
@@ -104,10 +114,10 @@ def problems_of(error: ValidationError, model: type[BaseModel], key: str = "") -
     return [f"{dotted}: {text}" for dotted, text in lines.items()]
 
 
-def _option_types(plugin: Callable[..., Any]) -> dict[str, Any]:
-    """The types of a plugin's parameters. What it returns may be a name that exists for type checkers only."""
+def _option_types(plugin: Callable[..., Any], options: Iterable[str]) -> dict[str, Any]:
+    """The types of a plugin's options. What it takes and returns may be names that exist for type checkers only."""
     function = inspect.unwrap(plugin)
-    annotations = {name: value for name, value in function.__annotations__.items() if name != "return"}
+    annotations = {name: value for name, value in function.__annotations__.items() if name in options}
     shim = types.SimpleNamespace(__annotations__=annotations)
     return typing.get_type_hints(shim, globalns=getattr(function, "__globals__", {}), include_extras=True)
 
@@ -126,6 +136,8 @@ def _signature_faults(kind: str, parameters: list[inspect.Parameter], hints: Map
             yield f"option {parameter.name!r} must be keyword-only (put it after *)"
         elif parameter.name not in hints:
             yield f"option {parameter.name!r} has no type"
+        if parameter.name.startswith("_") or hasattr(BaseModel, parameter.name):
+            yield f"option {parameter.name!r} needs another name: pydantic keeps this one for itself"
         if parameter.name in RESERVED[kind]:
             yield f"option {parameter.name!r} is a key of the core"
 

@@ -188,7 +188,7 @@ class Top(Table):
 class DatasetKeys(Table):
     """The core's keys of [dataset]; the plugin's options stand beside them."""
 
-    name: str = Field(description="a dataset plugin")
+    name: str = Field(min_length=1, description="a dataset plugin")
     root: str = Field(
         "",
         description="its folder, looked for here and below the folder that BENCH_DATA names; default: its name",
@@ -198,7 +198,7 @@ class DatasetKeys(Table):
 class ModelKeys(Table):
     """The core's keys of [model]; the plugin's options stand beside them."""
 
-    name: str = Field(description="a model plugin")
+    name: str = Field(min_length=1, description="a model plugin")
     weights: str = Field("", description="a .safetensors file to start from; the head may differ")
     freeze: tuple[str, ...] = Field((), description='parts that are not trained, by module name: ["features"]')
 
@@ -206,4 +206,4 @@ class ModelKeys(Table):
 class AugmentKeys(Table):
     """The core's key of an [[augment]] table; the plugin's options stand beside it."""
 
-    name: str = Field(description="an augmentation plugin; they apply in the order of the file")
+    name: str = Field(min_length=1, description="an augmentation plugin; they apply in the order of the file")

@@ -12,6 +12,7 @@ import torch
 from bench.plan import Plan, complete
 from bench.registry import find
 from bench.stages import model as model_stage
+from bench.stages.allocator import keep_freed_memory
 from bench.stages.batches import Batches, Preprocessing, hold, num_steps
 from bench.stages.calibrate import MEMORY_FORMATS, calibrate
 from bench.stages.data import Data, channel_statistics
@@ -30,6 +31,8 @@ __all__ = ["augmentations", "build_model", "class_loss", "make_batches", "make_t
 
 def settle(recipe: Recipe, plan: Plan, data: Data, progress: Progress) -> Plan:
     """Complete the plan with what data and model decide, then calibrate what is still open."""
+    if plan.device == "cpu":
+        keep_freed_memory()
     model = build_model(recipe, plan, data, report=progress.note)
     train = data.splits["train"]
     plan = complete(
@@ -109,6 +112,8 @@ def make_trainer(
 ) -> Trainer:
     """Everything that one seed trains with; all generators are seeded before the model is built."""
     device = torch.device(plan.device)
+    if device.type == "cpu":
+        keep_freed_memory()
     torch.set_num_threads(plan.threads or torch.get_num_threads())
     torch.use_deterministic_algorithms(recipe.compute.deterministic)
     generators = Generators.start(seed, device)

@@ -75,7 +75,7 @@ class Trainer:
     on_epoch: Callable[[int, dict[str, float]], None]
     should_stop: Callable[[], bool] = lambda: False
     _epoch: int = field(init=False, default=0)
-    _best: float = field(init=False, default=math.nan)
+    _best: tuple[float, float] = field(init=False, default=(-math.inf, -math.inf))
     _best_epoch: int = field(init=False, default=0)
     _seconds: float = field(init=False, default=0.0)
     _images: int = field(init=False, default=0)
@@ -222,9 +222,11 @@ class Trainer:
             raise RecipeError(f"train.monitor: {monitor!r} is not tracked{miss}")
         value, upwards = values[monitor], larger_is_better(monitor)
         self._schedule.epoch(value, larger_is_better=upwards)
-        if self._best_epoch and not (value > self._best if upwards else value < self._best):
+        # On a small validation split many epochs share one accuracy; the lower loss then decides.
+        rank = (value if upwards else -value, -values.get("val_loss", 0.0))
+        if self._best_epoch and rank <= self._best:
             return False
-        self._best, self._best_epoch = value, self._epoch
+        self._best, self._best_epoch = rank, self._epoch
         return True
 
     def _exhausted(self) -> bool:
@@ -282,7 +284,7 @@ class Trainer:
         self._schedule.load_state_dict(state["schedule"])
         self._scaler.load_state_dict(state["scaler"])
         self.generators.restore(checkpoint.unflatten("rng", tensors))
-        self._epoch, self._best, self._best_epoch = state["epoch"], state["best"], state["best_epoch"]
+        self._epoch, self._best, self._best_epoch = state["epoch"], tuple(state["best"]), state["best_epoch"]
         self._seconds, self._images = state["seconds"], state["images"]
 
     def _take_result(self) -> None:

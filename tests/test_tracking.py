@@ -1,0 +1,403 @@
+"""MLflow, really: a SQLite store in a temporary folder."""
+
+from __future__ import annotations
+
+import json
+import math
+import multiprocessing
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from bench import record, tracking
+from bench.errors import BenchError
+from bench.kinds import DataSpec
+from bench.progress import Progress
+from bench.recipe import Chosen
+from bench.record import Run
+from bench.stages import checkpoint
+from bench.stages.model import build
+
+_CLASSES = ("cat", "dog", "owl")
+_RECIPE = """
+[dataset]
+name = "digits"
+
+[data]
+size = 8
+
+[model]
+name = "linear"
+
+[[augment]]
+name = "affine"
+degrees = 10.0
+
+[train]
+epochs = 2
+"""
+_PLAN: dict[str, Any] = {
+    "experiment": "pets",
+    "seeds": [0],
+    "dataset_root": "/data/pets",
+    "weights": "",
+    "image_size": [8, 8],
+    "device": "cpu",
+    "precision": "bf16",
+    "memory_format": "channels_last",
+    "threads": 2,
+    "epochs": 2,
+    "batch_size": 64,
+    "normalize": "data",
+    "channels": 1,
+    "classes": list(_CLASSES),
+    "mean": [0.5],
+    "std": [0.25],
+    "steps_per_epoch": 7,
+    "cache_features": False,
+    "reasons": {},
+}
+_FINAL = {"test_accuracy": 0.9, "test_accuracy_low": 0.8, "test_accuracy_high": 0.95, "train_seconds": 1.5}
+
+
+class Told(Progress):
+    """Remembers what was said."""
+
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)
+
+
+@pytest.fixture(scope="module")
+def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return f"sqlite:///{tmp_path_factory.mktemp('store') / 'mlflow.db'}"
+
+
+@pytest.fixture
+def new_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Run]:
+    monkeypatch.setenv("BENCH_RUNS", str(tmp_path / "runs"))
+    monkeypatch.chdir(tmp_path)
+    return _new_run
+
+
+def _new_run(*, group: str = "20261101-120000-ab12", **plan: Any) -> Run:
+    return record.create(
+        "pets",
+        group=group,
+        seed=0,
+        recipe_text=_RECIPE,
+        plan={**_PLAN, **plan},
+        recipe_digest="d" * 64,
+        dataset={"name": "digits", "root": "/data/pets", "fingerprint": "f" * 64, "counts": {"test": {"cat": 3, "dog": 7}}},
+        git={"commit": "c0ffee", "dirty": True},
+        environment={"versions": {"torch": torch.__version__}, "machine": {"cpu": "Xeon", "gpu": ""}, "argv": ["bench", "run"]},
+    )  # fmt: skip
+
+
+def _log(run: Run, *epochs: int) -> None:
+    for number in epochs:
+        run.log_epoch(
+            number, {"train_loss": 1 / number, "val_accuracy": math.nan, "system/cpu_utilization_percentage": 50.0}
+        )
+        time.sleep(0.002)
+
+
+def _finish(run: Run) -> torch.nn.Module:
+    model = build(Chosen("linear", {}), DataSpec("classification", _CLASSES, 1, (8, 8)))
+    checkpoint.save(run.folder / "model.safetensors", model.state_dict())
+    for name in ("evaluation.json", "predictions/test.npz", "figures/curves.png", "checkpoints/last.safetensors"):
+        (run.folder / name).parent.mkdir(exist_ok=True)
+        (run.folder / name).write_text("{}")
+    run.finish("finished", metrics=_FINAL)
+    return model.eval()
+
+
+def _artifacts(client: Any, run_id: str, folder: str | None = None) -> set[str]:
+    found = set()
+    for entry in client.list_artifacts(run_id, folder):
+        found |= _artifacts(client, run_id, entry.path) if entry.is_dir else {entry.path}
+    return found
+
+
+def test_a_finished_run_is_there_in_whole(new_run: Callable[..., Run], uri: str) -> None:
+    run = new_run()
+    _log(run, 1, 2)
+    _finish(run)
+    run_id = tracking.sync(run, uri=uri)
+    client = tracking.connect(uri)
+    entry = client.get_run(run_id)
+    info = run.info()
+    assert (entry.info.run_name, entry.info.status) == (run.name, "FINISHED")
+    assert entry.info.start_time == tracking._milliseconds(info["created"])
+    assert entry.info.end_time == tracking._milliseconds(info["ended"])
+    assert client.get_experiment(entry.info.experiment_id).name == "pets"
+    parameters = entry.data.params
+    assert (parameters["train.epochs"], parameters["model.name"], parameters["optimizer.name"]) == (
+        "2",
+        "linear",
+        "adamw",
+    )
+    assert (parameters["compute.precision"], parameters["compute.threads"], parameters["data.mean"]) == (
+        "bf16",
+        "2",
+        "[0.5]",
+    )
+    assert parameters["augment"] == "affine(degrees=10.0)"
+    assert parameters["train.label_smoothing"] == "0.0", "a default"
+    assert {name: entry.data.metrics[name] for name in _FINAL} == _FINAL
+    assert [(m.step, m.value, m.timestamp) for m in client.get_metric_history(run_id, "train_loss")] == [
+        (line["epoch"], line["values"]["train_loss"], line["time"]) for line in run.epochs()
+    ]
+    assert "system/cpu_utilization_percentage" in entry.data.metrics
+    tags = entry.data.tags
+    assert tags["visionbench.id"] == info["id"]
+    assert tags["visionbench.group"] == info["group"]
+    assert tags["visionbench.git_dirty"] == "True"
+    assert tags["mlflow.source.git.commit"] == "c0ffee"
+    assert tags["version.torch"] == torch.__version__
+    assert "| test | 10 | **90.00%** | 80.00% to 95.00% |" in tags["mlflow.note.content"]
+    (dataset,) = entry.inputs.dataset_inputs
+    assert (dataset.dataset.name, dataset.dataset.digest) == ("digits", "f" * 36)
+    assert _artifacts(client, run_id) == {
+        "recipe.toml",
+        "plan.json",
+        "run.json",
+        "metrics.jsonl",
+        "evaluation.json",
+        "manifest.json",
+        "predictions/test.npz",
+        "figures/curves.png",
+    }
+
+
+def test_a_second_sync_adds_nothing(new_run: Callable[..., Run], uri: str) -> None:
+    run = new_run()
+    _log(run, 1, 2)
+    _finish(run)
+    run_id = tracking.sync(run, uri=uri)
+    before = _everything(uri, run_id)
+    assert tracking.sync(run, uri=uri) == run_id
+    (run.folder / "mlflow.json").unlink()  # a kill before it was written
+    assert tracking.sync(run, uri=uri) == run_id
+    assert _everything(uri, run_id) == before
+
+
+def test_a_kill_after_the_creation_makes_no_second_run(new_run: Callable[..., Run], uri: str) -> None:
+    run = new_run()
+    run_id = tracking.sync(run, uri=uri)
+    (run.folder / "mlflow.json").write_text('{"uri": "sqli')  # torn
+    assert tracking.sync(run, uri=uri) == run_id
+
+
+def test_a_run_is_followed_epoch_by_epoch(new_run: Callable[..., Run], uri: str) -> None:
+    run = new_run(precision="auto")
+    client = tracking.connect(uri)
+    run_id = tracking.sync(run, uri=uri)
+    assert client.get_run(run_id).info.status == "RUNNING"
+    assert "compute.precision" not in client.get_run(run_id).data.params, "not decided yet, and it could not be changed"
+    _log(run, 1, 2, 3)
+    tracking.sync(run, uri=uri)
+    _log(run, 2)  # resumed from the checkpoint of epoch 1
+    tracking.sync(run, uri=uri)
+    _log(run, 3, 4)
+    run.finish("interrupted")
+    tracking.sync(run, uri=uri)
+    assert [m.step for m in client.get_metric_history(run_id, "train_loss")] == [1, 2, 3, 2, 3, 4]
+    entry = client.get_run(run_id)
+    assert (entry.info.status, entry.data.params["compute.precision"]) == ("KILLED", "auto")
+    run.update(status="running")
+    tracking.sync(run, uri=uri)
+    assert client.get_run(run_id).info.status == "RUNNING"
+
+
+def test_the_model_predicts_as_the_run_did(new_run: Callable[..., Run], uri: str) -> None:
+    import mlflow
+
+    run = new_run()
+    model = _finish(run)
+    run_id = tracking.sync(run, uri=uri)
+    client = tracking.connect(uri)
+    (output,) = client.get_run(run_id).outputs.model_outputs
+    entry = client.get_logged_model(output.model_id)
+    assert entry.status == "READY"
+    assert {metric.key: metric.value for metric in entry.metrics} == _FINAL
+    mlflow.set_tracking_uri(uri)
+    loaded = mlflow.pyfunc.load_model(f"models:/{output.model_id}")
+    images = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 1), dtype=np.uint8)
+    with torch.no_grad():
+        pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float().div(255).sub(0.5).div(0.25)
+        expected = model(pixels).softmax(1).numpy()
+    np.testing.assert_allclose(loaded.predict(images), expected, rtol=1e-5)
+    files = [path.name for path in Path(mlflow.artifacts.download_artifacts(f"models:/{output.model_id}")).rglob("*")]
+    assert "model.safetensors" in files
+    assert not [name for name in files if name.endswith((".pkl", ".pth", ".pt"))]
+
+
+def test_a_new_store_is_filled_from_the_folder(new_run: Callable[..., Run], uri: str, tmp_path: Path) -> None:
+    run = new_run()
+    _log(run, 1)
+    first = tracking.sync(run, uri=uri)
+    other = f"sqlite:///{tmp_path / 'other' / 'mlflow.db'}"
+    second = tracking.sync(run, uri=other)
+    assert second != first
+    assert len(tracking.connect(other).get_metric_history(second, "train_loss")) == 1
+
+
+def test_a_run_deleted_in_mlflow_stays_deleted(new_run: Callable[..., Run], uri: str) -> None:
+    run = new_run()
+    run_id = tracking.sync(run, uri=uri)
+    tracking.connect(uri).delete_run(run_id)
+    _log(run, 1)
+    assert tracking.sync(run, uri=uri) == run_id
+    (run.folder / "mlflow.json").unlink()
+    assert tracking.sync(run, uri=uri) == run_id
+
+
+def test_mlflow_says_nothing(new_run: Callable[..., Run], uri: str, capfd: pytest.CaptureFixture[str]) -> None:
+    run = new_run()
+    _finish(run)
+    tracking.sync(run, uri=uri)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_the_mirror_follows_two_runs(new_run: Callable[..., Run], uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    told = Told()
+    first, second = new_run(), new_run(group="20261101-130000-cd34")
+    with tracking.Mirror(told) as mirror:
+        for run in (first, second):
+            mirror.watch(run)
+            _log(run, 1)
+            start = time.perf_counter()
+            mirror.touch()
+            assert time.perf_counter() - start < 0.05
+            _finish(run)
+            mirror.touch()
+    client = tracking.connect(uri)
+    for run in (first, second):
+        run_id = json.loads((run.folder / "mlflow.json").read_text())["run_id"]
+        assert client.get_run(run_id).info.status == "FINISHED"
+        assert client.get_run(run_id).outputs.model_outputs
+    assert told.warnings == []
+
+
+def test_a_server_that_is_down_costs_one_warning(
+    new_run: Callable[..., Run], uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://user:secret@127.0.0.1:{closed.getsockname()[1]}")
+        monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+        told, run = Told(), new_run()
+        start = time.perf_counter()
+        with tracking.Mirror(told) as mirror:
+            mirror.watch(run)
+            _log(run, 1, 2)
+            _finish(run)
+            mirror.touch()
+        assert time.perf_counter() - start < 10
+        (warning,) = told.warnings
+        assert "bench sync" in warning
+        assert "secret" not in warning
+        with pytest.raises(BenchError, match="127"):
+            tracking.sync(run)
+    run_id = tracking.sync(run, uri=uri)
+    entry = tracking.connect(uri).get_run(run_id)
+    assert (entry.info.status, entry.data.metrics["test_accuracy"]) == ("FINISHED", 0.9)
+    assert entry.data.metrics["train_loss"] == 0.5
+
+
+def test_closing_does_not_wait_for_a_server_that_hangs(
+    new_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as silent:  # accepts and never answers
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+        monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "3")
+        told = Told()
+        mirror = tracking.Mirror(told)
+        mirror.watch(new_run())
+        thread = mirror._thread
+        start = time.perf_counter()
+        mirror.close(run_done_timeout_s=0.5)
+        assert time.perf_counter() - start < 2
+        assert len(told.warnings) == 1
+        assert thread is not None
+        thread.join(30)
+        assert not thread.is_alive()
+        assert len(told.warnings) == 1
+
+
+@pytest.mark.parametrize("name", ["BENCH_TRACKING", "MLFLOW_TRACKING_URI"])
+def test_tracking_can_be_switched_off(
+    name: str, new_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv(name, "off")
+    run = new_run()
+    with tracking.Mirror(Told()) as mirror:
+        mirror.watch(run)
+        mirror.touch()
+    assert not (run.folder / "mlflow.json").exists()
+    assert not (tmp_path / "mlflow.db").exists()
+    with pytest.raises(BenchError, match="switched off"):
+        tracking.sync(run)
+
+
+def test_the_default_store_lies_in_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.delenv("BENCH_TRACKING", raising=False)
+    monkeypatch.chdir(tmp_path)
+    assert tracking.tracking_uri() == f"sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///other.db")
+    assert tracking.tracking_uri() == f"sqlite:///{tmp_path}/other.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://host:5000")
+    assert tracking.tracking_uri() == "http://host:5000"
+
+
+@pytest.mark.slow
+def test_four_processes_share_a_new_store(new_run: Callable[..., Run], tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    runs = [new_run(group=f"20261101-12000{number}-ab12") for number in range(4)]
+    runs[1] = runs[0]  # two of them bring the same run
+    for run in runs[1:]:
+        _log(run, 1)
+        _finish(run)
+    with multiprocessing.get_context("spawn").Pool(4) as pool:
+        ids = pool.starmap(_sync, [(run.folder, uri) for run in runs])
+    assert ids[0] == ids[1]
+    assert len(set(ids)) == 3
+    client = tracking.connect(uri)
+    experiment = client.get_experiment_by_name("pets")
+    assert experiment is not None
+    found = client.search_runs([experiment.experiment_id])
+    assert {entry.info.run_id for entry in found} == set(ids)
+    assert all(entry.info.status == "FINISHED" for entry in found)
+
+
+def _sync(folder: Path, uri: str) -> str:
+    return tracking.sync(Run(folder), uri=uri)
+
+
+def _everything(uri: str, run_id: str) -> tuple[object, ...]:
+    client = tracking.connect(uri)
+    entry = client.get_run(run_id)
+    histories = {name: len(client.get_metric_history(run_id, name)) for name in entry.data.metrics}
+    models = client.search_logged_models([entry.info.experiment_id], f"source_run_id = '{run_id}'")
+    return (
+        histories,
+        entry.data.params,
+        _artifacts(client, run_id),
+        len(entry.inputs.dataset_inputs),
+        len(entry.outputs.model_outputs),
+        len(models),
+    )
