@@ -52,8 +52,8 @@ class Commands(click.Group):
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
-            error.message += near_miss(args[0], self.list_commands(ctx)) if args else ""
-            raise
+            message = error.message + (near_miss(args[0], self.list_commands(ctx)) if args else "")
+            raise click.UsageError(message, ctx) from error
 
     def format_commands(
         self,

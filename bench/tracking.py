@@ -185,7 +185,7 @@ def _open(client: MlflowClient, run: Run, uri: str) -> dict[str, Any]:
 
     try:
         state: dict[str, Any] = json.loads((run.folder / "mlflow.json").read_text(encoding="utf-8"))
-        if state["uri"] == uri:
+        if state["uri"] == _without_password(uri):
             state["alive"] = client.get_run(state["run_id"]).info.lifecycle_stage == "active"
             return state
     except (OSError, ValueError, KeyError):  # missing or torn
@@ -193,7 +193,7 @@ def _open(client: MlflowClient, run: Run, uri: str) -> dict[str, Any]:
     except MlflowException as cause:
         if cause.error_code != "RESOURCE_DOES_NOT_EXIST":  # a store that was made anew
             raise
-    state = {"uri": uri, **_find_or_create(client, run, uri)}
+    state = {"uri": _without_password(uri), **_find_or_create(client, run, uri)}
     state |= {"status": "", "facts": "", "epochs": [], "metrics": {}, "artifacts": {}, "model": {}}
     write_json(run.folder / "mlflow.json", state)
     return state
@@ -356,7 +356,7 @@ def _translated(uri: str) -> Iterator[None]:
         text = str(cause).strip().partition("\n")[0] or type(cause).__name__
         if text.startswith("API request to"):  # the reason stands at the end
             text = text.rpartition(": ")[2].rstrip("\"')")
-        message = re.sub(r"//[^/@\s]*@", "//", f"{uri}: {text[:300]}")
+        message = _without_password(f"{uri}: {text[:300]}")
         raise BenchError(
             message, hint="the run's folder is complete; bench sync can be repeated at any time"
         ) from cause
@@ -374,6 +374,10 @@ def _lock(path: Path) -> Iterator[None]:
 def _sqlite_file(uri: str) -> Path | None:
     """The database's file, None for other stores."""
     return Path(uri.removeprefix("sqlite:///")).resolve() if uri.startswith("sqlite:///") else None
+
+
+def _without_password(text: str) -> str:
+    return re.sub(r"//[^/@\s]*@", "//", text)
 
 
 def _mark(path: Path) -> str:

@@ -289,6 +289,11 @@ def test_the_mirror_follows_two_runs(new_run: Callable[..., Run], uri: str, monk
     assert told.warnings == []
 
 
+def test_no_password_gets_into_a_folder() -> None:
+    assert tracking._without_password("postgresql://me:secret@host/db") == "postgresql://host/db"
+    assert tracking._without_password("sqlite:////home/me/mlflow.db") == "sqlite:////home/me/mlflow.db"
+
+
 def test_a_server_that_is_down_costs_one_warning(
     new_run: Callable[..., Run], uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
