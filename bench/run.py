@@ -161,7 +161,7 @@ def _run_seed(bench: _Bench, run: Run) -> Run:
         with StopRequest() as trainer.should_stop:
             outcome = trainer.fit(resume=True)
         metrics = write_result(run, trainer, bench.data, outcome)
-        draw_run(run, bench.data, augmentations(bench.recipe))
+        draw_run(run, bench.data, augmentations(bench.recipe), best_epoch=outcome.best_epoch)
         run.finish("finished", metrics=metrics)
     except (Interrupted, KeyboardInterrupt) as error:
         run.finish("interrupted", error="stopped by a person or the system")

@@ -37,7 +37,7 @@ def _check(path: Path) -> tuple[int, int]:
 
 @pytest.mark.parametrize("count", [1, 30, 200])
 def test_curves(count: int, tmp_path: Path) -> None:
-    figures.draw_curves(_epochs(count, val_loss=1.0, val_accuracy=0.4), tmp_path / "a" / "curves.png")
+    figures.draw_curves(_epochs(count, val_loss=1.0, val_accuracy=0.4), tmp_path / "a" / "curves.png", best_epoch=count)
     _check(tmp_path / "a" / "curves.png")
 
 
@@ -45,12 +45,6 @@ def test_curves_without_validation_or_with_a_loss_that_is_no_number(tmp_path: Pa
     figures.draw_curves(_epochs(3), tmp_path / "curves.png")
     figures.draw_curves(_epochs(3, val_loss=math.nan, val_accuracy=math.inf), tmp_path / "curves.png")
     _check(tmp_path / "curves.png")
-
-
-def test_the_best_epoch_is_the_first_of_the_best_values() -> None:
-    assert figures._best([1, 2, 3, 4], [0.1, 0.7, 0.7, math.nan], upwards=True) == 2
-    assert figures._best([1, 2, 3, 4], [0.9, 0.2, 0.2, 0.3], upwards=False) == 2
-    assert figures._best([1, 2], [], upwards=True) is None
 
 
 @pytest.mark.parametrize(
@@ -97,7 +91,7 @@ def test_a_run_gets_all_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     images = np.random.default_rng(0).integers(0, 256, (9, 8, 8, 3), dtype=np.uint8)
     train = ImageSet(images, np.arange(2, 9), np.arange(7) % 2, tuple("abcdefg"))
     data = Data(DataSpec("classification", ("cat", "dog"), 3, (8, 8)), {"train": train}, "f", (), resident=True)
-    figures.draw_run(run, data, [lambda pixels, targets, _generator: (pixels.flip(3), targets)])
+    figures.draw_run(run, data, [lambda pixels, targets, _generator: (pixels.flip(3), targets)], best_epoch=1)
     assert {path.stem for path in (run.folder / "figures").iterdir()} == {
         "curves",
         "confusion_validation",

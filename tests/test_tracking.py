@@ -23,6 +23,7 @@ from bench.recipe import Chosen
 from bench.record import Run
 from bench.stages import checkpoint
 from bench.stages.model import build
+from bench.tracking import store
 
 _CLASSES = ("cat", "dog", "owl")
 _RECIPE = """
@@ -136,8 +137,8 @@ def test_a_finished_run_is_there_in_whole(new_run: Callable[..., Run], uri: str)
     entry = client.get_run(run_id)
     info = run.info()
     assert (entry.info.run_name, entry.info.status) == (run.name, "FINISHED")
-    assert entry.info.start_time == tracking._milliseconds(info["created"])
-    assert entry.info.end_time == tracking._milliseconds(info["ended"])
+    assert entry.info.start_time == store.milliseconds(info["created"])
+    assert entry.info.end_time == store.milliseconds(info["ended"])
     assert client.get_experiment(entry.info.experiment_id).name == "pets"
     parameters = entry.data.params
     assert (parameters["train.epochs"], parameters["model.name"], parameters["optimizer.name"]) == (
@@ -290,8 +291,8 @@ def test_the_mirror_follows_two_runs(new_run: Callable[..., Run], uri: str, monk
 
 
 def test_no_password_gets_into_a_folder() -> None:
-    assert tracking._without_password("postgresql://me:secret@host/db") == "postgresql://host/db"
-    assert tracking._without_password("sqlite:////home/me/mlflow.db") == "sqlite:////home/me/mlflow.db"
+    assert store.without_password("postgresql://me:secret@host/db") == "postgresql://host/db"
+    assert store.without_password("sqlite:////home/me/mlflow.db") == "sqlite:////home/me/mlflow.db"
 
 
 def test_a_server_that_is_down_costs_one_warning(

@@ -14,7 +14,6 @@ import torch
 from PIL import Image
 
 from bench.files import atomic
-from bench.stages.train import larger_is_better
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,11 +39,11 @@ _FEW_EPOCHS = 40  # that many still get a marker each
 _ROWS, _DRAWS, _SAMPLES = 4, 6, 24
 
 
-def draw_run(run: Run, data: Data, augment: Sequence[Augmentation]) -> None:
+def draw_run(run: Run, data: Data, augment: Sequence[Augmentation], *, best_epoch: int) -> None:
     """Draw everything that a finished run has: curves, each split's confusion matrix, samples and augmentations."""
     folder = run.folder / "figures"
     if epochs := run.epochs():
-        draw_curves(epochs, folder / "curves.png", monitor=run.info().get("objective", "val_accuracy"))
+        draw_curves(epochs, folder / "curves.png", best_epoch=best_epoch)
     evaluation = json.loads((run.folder / "evaluation.json").read_text(encoding="utf-8"))
     for split, values in evaluation.items():
         classes = [entry["name"] for entry in values["classes"]]
@@ -60,8 +59,8 @@ def draw_run(run: Run, data: Data, augment: Sequence[Augmentation]) -> None:
         draw_augmentations(original, draws, folder / "augmentations.png")
 
 
-def draw_curves(epochs: Sequence[Mapping[str, Any]], path: Path, *, monitor: str = "val_accuracy") -> None:
-    """Loss, accuracy and learning rate over the epochs, the best one by the monitor marked.
+def draw_curves(epochs: Sequence[Mapping[str, Any]], path: Path, *, best_epoch: int | None = None) -> None:
+    """Loss, accuracy and learning rate over the epochs, the best one marked.
 
     `epochs` is what `Run.epochs` gives, at least one.
     """
@@ -71,12 +70,11 @@ def draw_curves(epochs: Sequence[Mapping[str, Any]], path: Path, *, monitor: str
     values = {name: [line["values"].get(name, math.nan) for line in epochs] for name in epochs[0]["values"]}
     figure = _figure(10, 5)
     panels = figure.subplot_mosaic([["loss", "accuracy"], ["lr", "lr"]], height_ratios=[3, 1], sharex=True)
-    best = _best(numbers, values.get(monitor, []), upwards=larger_is_better(monitor))
     for name in ("loss", "accuracy"):
         _curve(panels[name], numbers, values.get(f"train_{name}"), "training", _TRAIN)
         _curve(panels[name], numbers, values.get(f"val_{name}"), "validation", _VALIDATION)
-        if best is not None:
-            panels[name].axvline(best, color=_BEST, linestyle=":", linewidth=1.5, label=f"best epoch: {best}")
+        if best_epoch:
+            panels[name].axvline(best_epoch, color=_BEST, linestyle=":", linewidth=1.5, label=f"best: {best_epoch}")
         panels[name].set(title=name.capitalize(), xlabel="epoch", ylabel=name)
         panels[name].tick_params(labelbottom=True)
         panels[name].legend(frameon=False)
@@ -154,16 +152,6 @@ def _augmented(images: torch.Tensor, augment: Sequence[Augmentation], seed: int,
     for augmentation in augment:
         images, targets = augmentation(images, targets, generator)
     return images
-
-
-def _best(numbers: Sequence[int], values: Sequence[float], *, upwards: bool) -> int | None:
-    """The first epoch of the best value; None where there is none."""
-    finite = [
-        (value if upwards else -value, -number)
-        for number, value in zip(numbers, values, strict=False)
-        if math.isfinite(value)
-    ]
-    return -max(finite)[1] if finite else None
 
 
 def _curve(axes: Axes, numbers: Sequence[int], values: Sequence[float] | None, label: str, color: str) -> None:

@@ -1,0 +1,87 @@
+"""The model that MLflow keeps, without pickle, and how MLflow loads it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from bench.record import Run
+
+__all__ = ["package"]
+
+
+def package(run: Run, folder: Path, *, model_id: str, run_id: str) -> None:
+    """Write a run's weights, recipe and plan as a model of MLflow: uint8 images N,H,W,C in, probabilities out."""
+    import numpy as np
+    from mlflow.models import Model, ModelSignature
+    from mlflow.pyfunc import save_model
+    from mlflow.types import Schema, TensorSpec
+
+    plan = json.loads((run.folder / "plan.json").read_text(encoding="utf-8"))
+    shape = (-1, *plan["image_size"], plan["channels"])
+    signature = ModelSignature(
+        Schema([TensorSpec(np.dtype(np.uint8), shape, "images")]),
+        Schema([TensorSpec(np.dtype(np.float32), (-1, len(plan["classes"])))]),
+    )
+    versions = (run.info().get("environment") or {}).get("versions") or {}
+    needed = ["visionbench", *(f"{name}=={versions[name]}" for name in ("torch", "timm") if name in versions)]
+    data = folder.with_name("data")
+    data.mkdir()
+    for name in ("model.safetensors", "recipe.toml", "plan.json"):
+        shutil.copy(run.folder / name, data / name)
+    entry = Model(run_id=run_id, model_uuid=model_id, model_id=model_id, signature=signature)
+    save_model(
+        str(folder),
+        loader_module="bench.tracking.logged_model",
+        data_path=str(data),
+        mlflow_model=entry,
+        pip_requirements=needed,
+    )
+
+
+class _Classifier:
+    """What `mlflow.pyfunc.load_model` gives: the trained model on the CPU, in fp32."""
+
+    def __init__(self, folder: Path) -> None:
+        import torch
+        from safetensors.torch import load_file
+
+        from bench.kinds import DataSpec
+        from bench.plan import from_json
+        from bench.recipe import Chosen, parse
+        from bench.stages.batches import Preprocessing
+        from bench.stages.model import build
+
+        path = folder / "recipe.toml"
+        recipe = parse(path.read_text(encoding="utf-8"), path=path)
+        plan = from_json(json.loads((folder / "plan.json").read_text(encoding="utf-8")))
+        spec = DataSpec("classification", plan.classes or (), plan.channels or 3, plan.image_size)
+        options = {name: False if name == "pretrained" else value for name, value in recipe.model.options.items()}
+        self._model = build(Chosen(recipe.model.name, options), spec).eval()
+        self._model.load_state_dict(load_file(folder / "model.safetensors"))
+        self._preprocessing = Preprocessing(plan.mean or (), plan.std or (), torch.contiguous_format)
+        self._loss = recipe.train.loss
+
+    def predict(self, images: Mapping[str, NDArray[np.uint8]] | NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Images N,H,W,C of the run's size -> class probabilities N,num_classes."""
+        import torch
+
+        from bench.stages.optim import probabilities
+
+        array = images["images"] if isinstance(images, Mapping) else images
+        with torch.inference_mode():
+            pixels = self._preprocessing.scale(torch.from_numpy(array.copy()))
+            outputs = self._model(self._preprocessing.normalise(pixels))
+            return probabilities(outputs, self._loss).numpy()
+
+
+def _load_pyfunc(path: str) -> _Classifier:
+    """MLflow calls this by its name."""
+    return _Classifier(Path(path))

@@ -1,0 +1,218 @@
+"""One run's folder -> one run of MLflow, step by step, so that a kill loses and repeats nothing."""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.errors import BenchError
+from bench.files import write_json
+from bench.tracking import facts, logged_model
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Metric
+
+    from bench.record import Run
+
+__all__ = ["fill", "milliseconds", "open_state", "sqlite_file", "without_password"]
+
+_STATUSES = {"running": "RUNNING", "finished": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
+
+#: Run files that MLflow keeps, those that change all the time only at the end. The weights go into its model.
+_EARLY, _LATE = ("recipe.toml", "plan.json"), ("evaluation.json", "manifest.json", "metrics.jsonl", "run.json")
+_FOLDERS = ("predictions", "figures")
+
+#: MLflow's limits for one call.
+_METRICS_A_CALL, _WORDS_A_CALL = 1000, 100
+
+
+def open_state(client: MlflowClient, run: Run, uri: str) -> dict[str, Any]:
+    """What mlflow.json says where it is of this store; otherwise MLflow's run with this id, found or created."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        state: dict[str, Any] = json.loads((run.folder / "mlflow.json").read_text(encoding="utf-8"))
+        if state["uri"] == without_password(uri):
+            state["alive"] = client.get_run(state["run_id"]).info.lifecycle_stage == "active"
+            return state
+    except (OSError, ValueError, KeyError):  # missing or torn
+        pass
+    except MlflowException as cause:
+        if cause.error_code != "RESOURCE_DOES_NOT_EXIST":  # a store that was made anew
+            raise
+    state = {"uri": without_password(uri), **_find_or_create(client, run, uri)}
+    state |= {"status": "", "facts": "", "epochs": [], "metrics": {}, "artifacts": {}, "model": {}}
+    write_json(run.folder / "mlflow.json", state)
+    return state
+
+
+def _find_or_create(client: MlflowClient, run: Run, uri: str) -> dict[str, Any]:
+    from mlflow.entities import ViewType
+
+    info = run.info()
+    experiment = _experiment(client, info["experiment"], uri)
+    mine = f"tags.`visionbench.id` = '{info['id']}'"
+    found = client.search_runs([experiment], mine, run_view_type=ViewType.ALL, max_results=1)
+    if found:
+        entry = found[0]
+    else:
+        tags, created = {"visionbench.id": info["id"]}, milliseconds(info["created"])
+        entry = client.create_run(experiment, run_name=run.name, start_time=created, tags=tags)
+    alive = entry.info.lifecycle_stage == "active"
+    return {"run_id": entry.info.run_id, "experiment_id": experiment, "alive": alive}
+
+
+def _experiment(client: MlflowClient, name: str, uri: str) -> str:
+    from mlflow.exceptions import MlflowException
+
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        path = sqlite_file(uri)
+        folder = re.sub(r"[^\w.-]", "_", name)
+        place = (path.parent / "mlruns" / folder).as_uri() if path else None
+        try:
+            return str(client.create_experiment(name, artifact_location=place))
+        except MlflowException:
+            found = client.get_experiment_by_name(name)
+            if found is None:  # otherwise another process was faster
+                raise
+    if found.lifecycle_stage == "deleted":
+        raise BenchError(f"the experiment {name!r} was deleted in MLflow", hint="restore it there, or rename yours")
+    return str(found.experiment_id)
+
+
+def fill(client: MlflowClient, run: Run, state: dict[str, Any]) -> None:
+    """Log what is new, step by step; each step is noted down as soon as it is done."""
+    info = run.info()
+    for step in (_log_facts, _log_epochs, _log_metrics, _log_status, _log_artifacts, _log_model):
+        before = json.dumps(state)
+        step(client, run, info, state)
+        if json.dumps(state) != before:
+            write_json(run.folder / "mlflow.json", state)
+
+
+def _log_facts(client: MlflowClient, run: Run, info: dict[str, Any], state: dict[str, Any]) -> None:
+    """Parameters, tags, description and dataset, where what they are made from has changed."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag, Param, RunTag
+
+    mark = " ".join(_mark(run.folder / name) for name in ("recipe.toml", "plan.json", "run.json"))
+    if mark == state["facts"]:
+        return
+    known = client.get_run(state["run_id"]).data.params
+    undecided = {"auto"} if info["status"] == "running" else set()  # MLflow's parameters cannot be changed
+    new = [Param(k, v) for k, v in facts.parameters(run).items() if k not in known and v not in undecided]
+    tags = [RunTag(key, value) for key, value in facts.describe(run).items()]
+    for start in range(0, max(len(new), len(tags)), _WORDS_A_CALL):
+        end = start + _WORDS_A_CALL
+        client.log_batch(state["run_id"], params=new[start:end], synchronous=True)
+        client.log_batch(state["run_id"], tags=tags[start:end], synchronous=True)
+    if data := info.get("dataset"):
+        source, profile = json.dumps({"uri": data["root"]}), json.dumps(data.get("counts", {}))
+        dataset = Dataset(data["name"][:500], data["fingerprint"][:36], "local", source, profile=profile)
+        context = [InputTag("mlflow.data.context", "training")]
+        client.log_inputs(state["run_id"], datasets=[DatasetInput(dataset, context)])
+    state["facts"] = mark
+
+
+def _log_epochs(client: MlflowClient, run: Run, _info: dict[str, Any], state: dict[str, Any]) -> None:
+    """Lines of metrics.jsonl are told apart by their time: a resumed run may have written an epoch anew."""
+    known = set(state["epochs"])
+    lines = [line for line in run.epochs() if line["time"] not in known]
+    values = [item for line in lines for item in _metrics(line["values"], line["time"], line["epoch"])]
+    for start in range(0, len(values), _METRICS_A_CALL):
+        client.log_batch(state["run_id"], metrics=values[start : start + _METRICS_A_CALL], synchronous=True)
+    state["epochs"] += [line["time"] for line in lines]
+
+
+def _log_metrics(client: MlflowClient, run: Run, info: dict[str, Any], state: dict[str, Any]) -> None:
+    """The final metrics, as the last step's latest values: they are what MLflow's tables show."""
+    final = info.get("metrics") or {}
+    if not final or final == state["metrics"]:
+        return
+    step = max((line["epoch"] for line in run.epochs()), default=0)
+    client.log_batch(state["run_id"], metrics=_metrics(final, milliseconds(info["ended"]), step), synchronous=True)
+    state["metrics"] = final
+
+
+def _log_artifacts(client: MlflowClient, run: Run, info: dict[str, Any], state: dict[str, Any]) -> None:
+    names = _EARLY if info["status"] == "running" else _EARLY + _LATE
+    paths = [run.folder / name for name in names]
+    paths += [path for folder in _FOLDERS for path in sorted((run.folder / folder).rglob("*"))]
+    for path in paths:
+        name, mark = path.relative_to(run.folder), _mark(path)
+        if path.is_file() and not path.name.startswith(".") and mark != state["artifacts"].get(name.as_posix()):
+            parent = name.parent.as_posix()
+            client.log_artifact(state["run_id"], str(path), None if parent == "." else parent)
+            state["artifacts"][name.as_posix()] = mark
+
+
+def _log_model(client: MlflowClient, run: Run, info: dict[str, Any], state: dict[str, Any]) -> None:
+    """The weights as a model of MLflow that `mlflow.pyfunc.load_model` loads; there is no pickle in it."""
+    from mlflow.entities import LoggedModelOutput
+
+    weights = run.folder / "model.safetensors"
+    mark = _mark(weights)
+    if info["status"] != "finished" or not mark or mark == state["model"].get("mark"):
+        return
+    run_id, experiment = state["run_id"], state["experiment_id"]
+    found = client.search_logged_models([experiment], f"source_run_id = '{run_id}'", max_results=1)
+    entry = found[0] if found else client.create_logged_model(experiment, name="model", source_run_id=run_id)
+    with tempfile.TemporaryDirectory() as place:
+        logged_model.package(run, Path(place) / "model", model_id=entry.model_id, run_id=run_id)
+        client.log_model_artifacts(entry.model_id, str(Path(place) / "model"))
+    outputs = client.get_run(run_id).outputs
+    if entry.model_id not in [output.model_id for output in (outputs.model_outputs if outputs else ())]:
+        client.log_outputs(run_id, [LoggedModelOutput(entry.model_id, step=0)])
+    ended, final = milliseconds(info["ended"]), info.get("metrics") or {}
+    step = max((line["epoch"] for line in run.epochs()), default=0)
+    client.log_batch(run_id, metrics=_metrics(final, ended, step, model_id=entry.model_id), synchronous=True)
+    client.finalize_logged_model(entry.model_id, "READY")
+    state["model"] = {"id": entry.model_id, "mark": mark}
+
+
+def _log_status(client: MlflowClient, _run: Run, info: dict[str, Any], state: dict[str, Any]) -> None:
+    status = _STATUSES[info["status"]]
+    if status == state["status"]:
+        return
+    if status == "RUNNING":
+        client.update_run(state["run_id"], status)
+    else:
+        client.set_terminated(state["run_id"], status, milliseconds(info["ended"]))
+    state["status"] = status
+
+
+def _metrics(values: Mapping[str, Any], time_ms: int, step: int, *, model_id: str | None = None) -> list[Metric]:
+    from mlflow.entities import Metric
+
+    numbers = {name: value for name, value in values.items() if isinstance(value, int | float)}
+    return [Metric(name, float(value), time_ms, step, model_id=model_id) for name, value in numbers.items()]
+
+
+def sqlite_file(uri: str) -> Path | None:
+    """The database's file, None for other stores."""
+    return Path(uri.removeprefix("sqlite:///")).resolve() if uri.startswith("sqlite:///") else None
+
+
+def without_password(text: str) -> str:
+    """An address without its user and password."""
+    return re.sub(r"//[^/@\s]*@", "//", text)
+
+
+def _mark(path: Path) -> str:
+    """Tells a changed file from an unchanged one; "" where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return ""
+    return f"{status.st_size}-{status.st_mtime_ns}"
+
+
+def milliseconds(moment: str) -> int:
+    """A recorded moment as Unix milliseconds."""
+    return round(datetime.fromisoformat(moment).timestamp() * 1000)
