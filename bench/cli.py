@@ -111,7 +111,11 @@ def run(recipe: Path | None, changes: tuple[str, ...], resume: str | None, *, as
     progress = TerminalProgress()
     if resume is not None:
         checked, begun = _begun(recipe, changes, resume)
-        runs = stages.resume(checked, begun, progress=progress)
+        if begun:
+            runs = stages.resume(checked, begun, progress=progress)
+        else:
+            progress.note("no run of this recipe has been started yet; starting one")
+            runs = stages.run(checked, progress=progress)
     elif recipe is None:
         raise click.UsageError("Missing argument 'RECIPE'.")
     else:
@@ -242,7 +246,7 @@ def _fail(message: str, hint: str | None, exit_code: int) -> NoReturn:
 
 
 def _begun(recipe: Path | None, changes: tuple[str, ...], name: str) -> tuple[Recipe, list[Run]]:
-    """The recipe and the runs to go on with. The recorded recipe counts, not what its file says now."""
+    """The recipe and the runs to go on with; [] where none was started yet. A named run's recorded recipe counts."""
     from bench.recipe import load, parse
     from bench.record import find, list_runs
     from bench.run import unfinished
@@ -250,11 +254,12 @@ def _begun(recipe: Path | None, changes: tuple[str, ...], name: str) -> tuple[Re
     if name == "latest" and recipe is not None:
         checked = load(recipe, changes)
         begun = unfinished(checked)
-        if not begun:
-            raise RecipeError(f"{recipe}: no unfinished run of this recipe", hint="start one without --resume")
+        known = [run for run in list_runs(checked.experiment) if run.info()["recipe_digest"] == checked.digest]
+        if known and not begun:
+            raise RecipeError(f"{recipe}: {known[-1].name} is finished", hint="start a new run without --resume")
         return checked, begun
     if name == "latest":
-        open_runs = [known for known in list_runs() if known.info()["status"] != "finished"]
+        open_runs = [known for known in list_runs() if known.status() != "finished"]
         if not open_runs:
             raise RecipeError("no unfinished run", hint="bench runs lists what is recorded")
         chosen = open_runs[-1]

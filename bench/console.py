@@ -176,7 +176,7 @@ def print_runs(runs: Iterable[Run]) -> None:
         values = info.get("metrics", {})
         split = "test" if "test_accuracy" in values else "val"
         accuracy = _with_interval(values, split) if f"{split}_accuracy" in values else ""
-        status = Text(info["status"], style=_STATUS_STYLES.get(info["status"], ""))
+        status = Text(run.status(), style=_STATUS_STYLES.get(run.status(), ""))
         time = duration(values["train_seconds"]) if "train_seconds" in values else ""
         rows.append((info["experiment"], run.name, status, accuracy, time))
     print_table(("experiment", "run", "status", "accuracy [95 %]", "train"), rows, right=(4,))

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import secrets
 import time
 from collections.abc import Iterator
@@ -28,7 +29,7 @@ from typing import Any
 from bench.errors import BenchError, RecipeError
 from bench.files import sha256, write_json, write_text
 
-__all__ = ["SCHEMA", "Run", "create", "find", "list_runs", "runs_folder"]
+__all__ = ["SCHEMA", "Run", "create", "find", "list_runs", "new_group", "runs_folder", "this_process"]
 
 #: The version of the layout above.
 SCHEMA = 1
@@ -59,6 +60,12 @@ class Run:
         except (OSError, ValueError) as cause:
             raise BenchError(f"{self.folder}: no readable run.json: {cause}") from cause
         return values
+
+    def status(self) -> str:
+        """running, finished, failed or interrupted; a run whose process is gone counts as interrupted."""
+        info = self.info()
+        status = str(info["status"])
+        return "interrupted" if status == "running" and not _is_alive(info.get("process", {})) else status
 
     def update(self, **values: Any) -> None:
         """Change entries of run.json."""
@@ -93,7 +100,9 @@ class Run:
         """Close the run: status, time, further entries, and the manifest of all its files."""
         assert status in _STATUSES  # noqa: S101  # the statuses are ours
         self.update(status=status, ended=_now(), **values)
-        names = sorted(p.relative_to(self.folder).as_posix() for p in self.folder.rglob("*") if p.is_file())
+        # Hidden files are being written at this moment, by the mirror's thread; the skipped ones change later.
+        files = (p for p in self.folder.rglob("*") if not p.name.startswith(".") and p.is_file())
+        names = sorted(file.relative_to(self.folder).as_posix() for file in files)
         skipped = {"manifest.json", "mlflow.json", "run.json"}
         write_json(self.folder / "manifest.json", {n: sha256(self.folder / n) for n in names if n not in skipped})
 
@@ -111,7 +120,9 @@ def create(experiment: str, *, group: str, seed: int, recipe_text: str, plan: di
     write_text(folder / "recipe.toml", recipe_text)
     write_json(folder / "plan.json", plan)
     first = {"schema": SCHEMA, "id": secrets.token_hex(8), "experiment": experiment, "group": group, "seed": seed}
-    write_json(folder / "run.json", {**first, "status": "running", "process": os.getpid(), "created": _now(), **info})
+    write_json(
+        folder / "run.json", {**first, "status": "running", "process": this_process(), "created": _now(), **info}
+    )
     return run
 
 
@@ -140,6 +151,25 @@ def find(name: str) -> Run:
         raise RecipeError(f"no run {name!r} in {runs_folder()}", hint="bench runs lists them")
     names = ", ".join(run.name for run in fits[:5])
     raise RecipeError(f"{name!r} fits {len(fits)} runs: {names}", hint="give more of the name")
+
+
+def this_process() -> dict[str, Any]:
+    """What tells this process from any other, on this machine and others."""
+    import psutil
+
+    return {"host": platform.node(), "id": os.getpid(), "started": psutil.Process().create_time()}
+
+
+def _is_alive(process: dict[str, Any]) -> bool:
+    """Whether a recorded process still runs. One of another machine cannot be seen, and counts as alive."""
+    import psutil
+
+    if process.get("host") != platform.node():
+        return bool(process)
+    try:
+        return abs(psutil.Process(process["id"]).create_time() - process["started"]) < 1
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _safe(name: str) -> str:

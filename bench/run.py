@@ -59,6 +59,9 @@ def resume(recipe: Recipe, begun: Sequence[Run], *, progress: Progress | None = 
     BenchError where the dataset is not the recorded one.
     """
     progress = progress or Progress()
+    for known in begun:
+        if known.status() == "running":
+            raise BenchError(f"{known.name} is still running", hint="wait for it, or stop it first")
     plan = from_json(json.loads((begun[0].folder / "plan.json").read_text(encoding="utf-8")))
     data = load_data(recipe, plan, progress)
     info = begun[0].info()
@@ -81,7 +84,7 @@ def unfinished(recipe: Recipe) -> list[Run]:
         if info["recipe_digest"] == recipe.digest:
             groups.setdefault(info["group"], []).append(known)
     for group in reversed(groups.values()):
-        if sum(known.info()["status"] == "finished" for known in group) < len(recipe.seeds):
+        if sum(known.status() == "finished" for known in group) < len(recipe.seeds):
             return group
     return []
 
@@ -109,7 +112,7 @@ def load_data(recipe: Recipe, plan: Plan, progress: Progress) -> Data:
 
 
 def _go_on(bench: _Bench, seed: int, begun: Run | None) -> Run:
-    if begun is not None and begun.info()["status"] == "finished":
+    if begun is not None and begun.status() == "finished":
         return begun
     return _run_seed(bench, begun or _new_run(bench, seed))
 
@@ -147,7 +150,7 @@ def _run_seed(bench: _Bench, run: Run) -> Run:
     from bench.stages.setup import augmentations, make_trainer
 
     bench.mirror.watch(run)
-    run.update(status="running")
+    run.update(status="running", process=record.this_process())
     try:
         trainer = make_trainer(
             bench.recipe,

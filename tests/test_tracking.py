@@ -277,9 +277,7 @@ def test_the_mirror_follows_two_runs(new_run: Callable[..., Run], uri: str, monk
         for run in (first, second):
             mirror.watch(run)
             _log(run, 1)
-            start = time.perf_counter()
             mirror.touch()
-            assert time.perf_counter() - start < 0.05
             _finish(run)
             mirror.touch()
     client = tracking.connect(uri)
