@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,15 +57,14 @@ def decode(source: Path | bytes, how: Decoding) -> NDArray[np.uint8]:
     try:
         with Image.open(stream) as image:
             _check_size(image, how.max_megapixels)
-            upright = ImageOps.exif_transpose(image)
-            return fit(_convert(upright, how.channels), how)
-    except BadImage:
+            upright = _convert(ImageOps.exif_transpose(image), how.channels)
+    except (BadImage, MemoryError):
         raise
     except UnidentifiedImageError:
         raise BadImage(_what_it_is(source)) from None
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as cause:
-        # Pillow's decoders raise all of these on damaged files.
+    except Exception as cause:  # on damaged files Pillow's decoders raise whatever they stumble over
         raise BadImage(f"damaged: {cause}") from cause
+    return fit(upright, how)
 
 
 def fit(image: Image.Image, how: Decoding) -> NDArray[np.uint8]:
@@ -75,17 +75,22 @@ def fit(image: Image.Image, how: Decoding) -> NDArray[np.uint8]:
         if how.resize == "squash":
             image = image.resize((width, height), filter_)
         else:
-            image = _keep_ratio(image, (width, height), filter_, cover=how.resize == "crop")
+            image = _keep_ratio(image, (width, height), filter_, how)
     array = np.asarray(image, dtype=np.uint8)
     return array.reshape(height, width, how.channels)
 
 
 @contextmanager
 def no_size_warnings() -> Iterator[None]:
-    """Let `decode` alone judge sizes: Pillow's global limit only warns, and from threads it cannot be caught."""
+    """Let `decode` alone judge sizes: Pillow's global limit only warns, and from threads it cannot be caught.
+
+    Its other warnings, on damaged EXIF data, say nothing of the pixels and are dropped too.
+    """
     before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"PIL\.")
+            yield
     finally:
         Image.MAX_IMAGE_PIXELS = before
 
@@ -96,12 +101,14 @@ def _check_size(image: Image.Image, limit: float) -> None:
         raise BadImage(f"{megapixels:.0f} megapixels, the limit is {limit:g}")
 
 
-def _keep_ratio(image: Image.Image, size: tuple[int, int], filter_: Image.Resampling, *, cover: bool) -> Image.Image:
+def _keep_ratio(image: Image.Image, size: tuple[int, int], filter_: Image.Resampling, how: Decoding) -> Image.Image:
     """Scale so that the image covers the target and is cropped, or fits into it and is padded with black."""
     width, height = size
     scales = (width / image.width, height / image.height)
-    scale = max(scales) if cover else min(scales)
+    scale = max(scales) if how.resize == "crop" else min(scales)
     scaled = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    if scaled[0] * scaled[1] > max(how.max_megapixels * 1e6, width * height):  # a strip, which would fill the memory
+        raise BadImage(f"{image.width} x {image.height} pixels are too narrow to crop to {width} x {height}")
     if scaled != image.size:
         image = image.resize(scaled, filter_)
     left, top = (scaled[0] - width) // 2, (scaled[1] - height) // 2

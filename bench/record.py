@@ -90,7 +90,7 @@ class Run:
         kept = [line for line in self.epochs() if line["epoch"] < number]
         line = {"epoch": number, "time": time.time_ns() // 1_000_000, "values": values}
         path = self.folder / "metrics.jsonl"
-        if len(kept) == _count_lines(path):
+        if len(kept) == _whole_lines(path):
             with path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
         else:
@@ -144,7 +144,9 @@ def find(name: str) -> Run:
     """A run by its folder, name, or the start of its name. Raises RecipeError where none or several fit."""
     if (Path(name) / "run.json").is_file():
         return Run(Path(name).resolve())
-    fits = [run for run in list_runs() if run.name.startswith(name) or f"{run.folder.parent.name}/{run.name}" == name]
+    known = list(list_runs())
+    exact = [run for run in known if name in {run.name, f"{run.folder.parent.name}/{run.name}"}]
+    fits = exact or [run for run in known if run.name.startswith(name)]
     if len(fits) == 1:
         return fits[0]
     if not fits:
@@ -167,7 +169,7 @@ def _is_alive(process: dict[str, Any]) -> bool:
     if process.get("host") != platform.node():
         return bool(process)
     try:
-        return abs(psutil.Process(process["id"]).create_time() - process["started"]) < 1
+        return bool(abs(psutil.Process(process["id"]).create_time() - process["started"]) < 1)
     except psutil.NoSuchProcess:
         return False
 
@@ -181,8 +183,10 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _count_lines(path: Path) -> int:
+def _whole_lines(path: Path) -> int:
+    """How many lines a file has; -1 where its last one is torn."""
     try:
-        return path.read_bytes().count(b"\n")
+        content = path.read_bytes()
     except FileNotFoundError:
         return 0
+    return content.count(b"\n") if content.endswith(b"\n") else -1

@@ -104,7 +104,10 @@ def _decode_all(paths: Sequence[Path], how: Decoding, folder: Path, report: Repo
     bad: dict[str, str] = {}
 
     def one(position: int) -> tuple[bytes, NDArray[np.uint8] | str]:
-        data = paths[position].read_bytes()
+        try:
+            data = paths[position].read_bytes()
+        except OSError as cause:
+            raise DataError(f"{paths[position]}: cannot be read: {cause.strerror}") from cause
         try:
             pixels: NDArray[np.uint8] | str = decode(data, how)
         except BadImage as reason:

@@ -106,6 +106,7 @@ def load(
     channels = dataset.channels if table.channels == "auto" else table.channels
     how = Decoding(size, channels, table.resize, table.filter, table.max_megapixels)
     sets: dict[str, ImageSet] = {}
+    good: dict[str, NDArray[np.int64]] = {}
     bad: list[str] = []
     digest = hashlib.sha256("\n".join(dataset.classes).encode())
     for name in SPLITS:
@@ -119,12 +120,12 @@ def load(
         digest.update(f"\n{name} {cached.content}\n".encode())
         digest.update("\n".join(f"{id_}\t{label}" for id_, label in zip(ids, labels.tolist(), strict=True)).encode())
         whole = ImageSet(cached.array, np.arange(len(labels)), labels, tuple(ids))
-        good = np.setdiff1d(whole.rows, list(cached.bad))
-        sets[name] = whole.take(good) if cached.bad else whole
-        sets |= _divide(name, sets[name], _groups(split, good), dataset, table)
+        good[name] = np.setdiff1d(whole.rows, list(cached.bad))
+        sets[name] = whole.take(good[name]) if cached.bad else whole
     _judge(bad, root, table.bad_images)
-    sets = {name: sets[name] for name in SPLITS if name in sets}
     _check_classes(sets, dataset.classes, root)
+    sets |= _divide(sets["train"], _groups(dataset.splits["train"], good["train"]), dataset, table)
+    sets = {name: sets[name] for name in SPLITS if name in sets}
     sets, resident = _into_memory(sets, table.memory_gb)
     spec = DataSpec(dataset.task, tuple(dataset.classes), channels, size)
     return Data(spec, sets, digest.hexdigest(), tuple(bad), resident)
@@ -152,6 +153,11 @@ def _check_labels(name: str, split: Split, classes: Sequence[str]) -> None:
         raise DataError(f"split {name!r}: {len(split.images)} images but {len(labels)} labels")
     if not len(labels):
         raise DataError(f"split {name!r} is empty")
+    if labels.dtype.kind not in "iu" or labels.ndim != 1:
+        raise PluginError(f"split {name!r}: labels must be integers, one an image, not {labels.dtype} {labels.shape}")
+    for what, values in (("ids", split.ids), ("groups", split.groups)):
+        if values is not None and len(values) != len(labels):
+            raise PluginError(f"split {name!r}: {len(labels)} images but {len(values)} {what}")
     outside = np.flatnonzero((labels < 0) | (labels >= len(classes)))
     if len(outside):
         first = outside[0]
@@ -178,11 +184,9 @@ def _groups(split: Split, good: NDArray[np.int64]) -> NDArray[np.int64] | None:
 
 
 def _divide(
-    name: str, images: ImageSet, groups: NDArray[np.int64] | None, dataset: Dataset, table: DataTable
+    images: ImageSet, groups: NDArray[np.int64] | None, dataset: Dataset, table: DataTable
 ) -> dict[str, ImageSet]:
     """Hold out what the dataset does not bring: the test split first, then the validation split."""
-    if name != "train":
-        return {}
     parts = {"train": images}
     for other, share in (("test", table.test), ("validation", table.validation)):
         if other in dataset.splits or not share:
@@ -207,6 +211,8 @@ def _judge(bad: list[str], root: Path, choice: str) -> None:
 
 def _check_classes(sets: Mapping[str, ImageSet], classes: Sequence[str], root: Path) -> None:
     for name, images in sets.items():
+        if not len(images):
+            raise DataError(f"{root}: no image of the split {name!r} is left", hint="repair its images")
         counts = np.bincount(images.labels, minlength=len(classes))
         empty = [classes[label] for label in np.flatnonzero(counts == 0).tolist()]
         if empty and name == "train":

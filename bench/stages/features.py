@@ -128,4 +128,5 @@ def _key(model: torch.nn.Module, batches: Batches, key: dict[str, Any]) -> str:
             digest.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     digest.update(batches.images.rows.tobytes())
     digest.update(batches.images.labels.tobytes())
+    digest.update("\0".join(batches.images.ids).encode())  # two splits may have the same rows and labels
     return digest.hexdigest()[:32]

@@ -84,17 +84,24 @@ class Schedule:
         self.by_step: torch.optim.lr_scheduler.LRScheduler | None = None
         self.warmup = float(options.get("warmup_epochs", 0)) * steps_per_epoch
         if chosen.name == "one_cycle":
+            total = epochs * steps_per_epoch + 1  # one more: the step after the last is taken too
             self.by_step = torch.optim.lr_scheduler.OneCycleLR(
                 optimizer,
                 max_lr=[group["lr"] for group in optimizer.param_groups],
-                total_steps=epochs * steps_per_epoch + 1,  # one more: the step after the last is taken too
-                pct_start=options["warmup"],
+                total_steps=total,
+                pct_start=max(options["warmup"], 1.5 / total),  # torch divides by zero where the rise has one step
+                # An optimizer without momentum stays without.
+                cycle_momentum=all(group.get("momentum", 1) > 0 for group in optimizer.param_groups),
                 div_factor=options["start_factor"],
                 final_div_factor=options["end_factor"],
             )
         elif chosen.name == "plateau":
             self.plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
-                optimizer, factor=options["factor"], patience=options["wait"], min_lr=options["min_lr"]
+                optimizer,
+                factor=options["factor"],
+                patience=options["wait"],
+                threshold_mode="abs",  # the relative one takes an unchanged negative value for an improvement
+                min_lr=options["min_lr"],
             )
             self.full = [group["lr"] for group in optimizer.param_groups]
             self.steps = 0
@@ -142,7 +149,7 @@ class Schedule:
         """With "plateau" the rate is the optimizer's own, so the rise is written into it."""
         if self.steps < self.warmup:
             for group, full in zip(self.optimizer.param_groups, self.full, strict=True):
-                group["lr"] = full * (self.steps + 1) / self.warmup
+                group["lr"] = full * min(1.0, (self.steps + 1) / self.warmup)
         elif self.warmup and self.steps == math.ceil(self.warmup):
             for group, full in zip(self.optimizer.param_groups, self.full, strict=True):
                 group["lr"] = full
@@ -154,7 +161,7 @@ def _factor(chosen: Chosen, warmup: float, epochs: int, steps_per_epoch: int, lr
 
     def factor(step: int) -> float:
         if step < warmup:
-            return (step + 1) / warmup
+            return min(1.0, (step + 1) / warmup)  # the rise may end within a step
         if chosen.name == "step":
             return float(options["gamma"] ** (step // steps_per_epoch // options["step_size"]))
         if chosen.name == "cosine":

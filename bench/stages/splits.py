@@ -26,8 +26,8 @@ def hold_out(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Positions (kept, held out), both sorted. Every class is in both, by `share` as nearly as its images allow.
 
-    With groups, whole groups are held out until each class has its share. Raises DataError where a class has too few
-    images (or groups) to be in both.
+    With groups, whole groups are held out until each class has its share; none that holds the last images of a class
+    in what is kept. Raises DataError where a class has too few images (or groups) to be in both.
     """
     if groups is None:
         groups = np.arange(len(labels))
@@ -37,8 +37,18 @@ def hold_out(
     starts = np.searchsorted(groups[by_group], np.arange(len(order) + 1))
     held = np.zeros(len(labels), dtype=bool)
     counts = np.bincount(labels, minlength=len(classes))
-    wanted = np.maximum(1, np.round(counts * share)).astype(np.int64)
+    wanted = np.clip(np.round(counts * share).astype(np.int64), 1, np.maximum(1, counts - 1))
     taken = np.zeros_like(wanted)
+
+    def take(group: int) -> bool:
+        rows = by_group[starts[group] : starts[group + 1]]
+        sizes = np.bincount(labels[rows], minlength=len(classes))
+        if held[rows[0]] or np.any((sizes > 0) & (taken + sizes >= counts)):
+            return False
+        held[rows] = True
+        taken[:] += sizes
+        return True
+
     for label in np.argsort(counts, kind="stable"):  # rare classes choose first: they have the least choice
         members = np.flatnonzero(labels == label)
         own = np.unique(groups[members])
@@ -48,19 +58,15 @@ def hold_out(
                 f"class {classes[label]!r} has {len(own)} {what}; a split needs at least 2",
                 hint="add images, drop the class, or give the dataset splits of its own",
             )
-        for group in own[np.argsort(order[own])]:
-            if taken[label] >= wanted[label]:
-                break
-            rows = by_group[starts[group] : starts[group + 1]]
-            if held[rows].any():
-                continue
-            size = int((labels[rows] == label).sum())
-            # A large group may overshoot by more than it helps; the first one is taken all the same.
-            if taken[label] and taken[label] + size - wanted[label] > wanted[label] - taken[label]:
-                continue
-            held[rows] = True
-            taken += np.bincount(labels[rows], minlength=len(classes))
-        if not held[members].any() or held[members].all():
+        sizes = np.bincount(groups[members])
+        own = own[np.argsort(order[own])]
+        for group in own:
+            # A large group may overshoot by more than it helps.
+            if taken[label] + sizes[group] - wanted[label] <= wanted[label] - taken[label]:
+                take(group)
+        if not taken[label]:  # every group is too large: the smallest does least harm
+            any(take(group) for group in own[np.argsort(sizes[own], kind="stable")])
+        if not taken[label]:
             raise DataError(
                 f"class {classes[label]!r} cannot be in both parts of a split without breaking a group",
                 hint="use fewer or smaller groups, or give the dataset splits of its own",
