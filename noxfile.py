@@ -46,7 +46,7 @@ def docs(session: nox.Session) -> None:
         session.error(f"{page} was stale and has been rewritten: look at it and commit it")
 
 
-@nox.session(reuse_venv=False)
+@nox.session(reuse_venv=False, venv_backend="venv")
 def wheel(session: nox.Session) -> None:
     """A wheel in a clean environment: its plugins keep their promises, and the quickstart runs to its end."""
     folder = Path(session.create_tmp())

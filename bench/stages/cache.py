@@ -141,6 +141,12 @@ def _in_parallel(one: Callable[[int], Any], count: int, report: Report | None) -
 @contextmanager
 def _new_array(path: Path, shape: tuple[int, ...]) -> Iterator[NDArray[np.uint8]]:
     """The rows of a new uint8 .npy file, memory-mapped for writing; it gets its name only when it is complete."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as cause:
+        raise BenchError(
+            f"{path.parent}: cannot be made: {cause.strerror}", hint="name another folder with BENCH_CACHE"
+        ) from cause
     with atomic(path) as partial:
         try:
             rows = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)

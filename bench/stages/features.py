@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import torch
 
+from bench.errors import BenchError
 from bench.files import atomic
 from bench.stages.batches import Batches, num_steps
 from bench.stages.cache import Report, cache_folder
@@ -79,8 +80,14 @@ def cache_features(
     path = cache_folder() / "features" / f"{name}.npz"
     if not path.is_file():
         arrays = _compute(model, batches, views=views, seed=seed, precision=precision, report=report)
-        with atomic(path) as partial, partial.open("wb") as file:
-            np.savez(file, **arrays)
+        try:
+            with atomic(path) as partial, partial.open("wb") as file:
+                np.savez(file, **arrays)
+        except OSError as cause:
+            raise BenchError(
+                f"{path.parent}: the features could not be written: {cause.strerror}",
+                hint="free some space, name another folder with BENCH_CACHE, or --set train.cache_features=off",
+            ) from cause
     with np.load(path) as stored:
         features, targets = torch.from_numpy(stored["features"]), torch.from_numpy(stored["targets"])
     if batches.held is not None:  # the images fit on the device, and features are rarely larger

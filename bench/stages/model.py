@@ -57,8 +57,8 @@ def build(chosen: Chosen, spec: DataSpec) -> torch.nn.Module:
 def load_weights(model: torch.nn.Module, path: Path) -> LoadedWeights:
     """Load a .safetensors file by name and shape.
 
-    The head, that is the top-level part that holds the model's last parameter, may be missing or of another shape:
-    its tensors then stay new. Any other tensor that is missing, unexpected or of another shape is an error that lists
+    The head, that is the uppermost part that holds the model's last parameter but not all of them, may be missing or
+    of another shape: its tensors then stay new. Any other tensor that is missing, unexpected or of another shape is an error that lists
     them all.
     """
     own = model.state_dict()
@@ -74,7 +74,7 @@ def load_weights(model: torch.nn.Module, path: Path) -> LoadedWeights:
     left_out = [name for name in shapes if name not in fits]
     faults = [
         *_fault("missing", [n for n in new if n not in shapes and not _below(n, head)]),
-        *_fault("unexpected", [n for n in left_out if n not in own and n.partition(".")[0] not in {head, *_HEADS}]),
+        *_fault("unexpected", [n for n in left_out if n not in own and not any(_below(n, part) for part in (head, *_HEADS))]),
         *_fault(
             "of another shape",
             [
@@ -135,8 +135,11 @@ def input_statistics(model: torch.nn.Module) -> tuple[tuple[float, ...], tuple[f
 
 
 def _head(model: torch.nn.Module) -> str:
-    """The top-level part that holds the model's last parameter."""
-    return list(dict(model.named_parameters()))[-1].partition(".")[0]
+    """The uppermost part that holds the model's last parameter, but not all of them."""
+    names = list(dict(model.named_parameters()))
+    steps = names[-1].split(".")[:-1] or names[-1:]
+    parts = [".".join(steps[:depth]) for depth in range(1, len(steps) + 1)]
+    return next((part for part in parts if not all(_below(name, part) for name in names)), parts[-1])
 
 
 def _fault(what: str, names: Sequence[str]) -> list[str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn import functional
 
-from bench.errors import RecipeError
+from bench.errors import PluginError, RecipeError
 
 if TYPE_CHECKING:
     from bench.recipe import Chosen
@@ -27,6 +27,9 @@ def make_loss(table: Train, class_counts: Sequence[int], device: torch.device) -
 
     def loss(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         outputs = outputs.float()
+        single = table.loss == "bce" and targets.shape[1] == 2 and outputs.shape[1] == 1  # noqa: PLR2004
+        if outputs.shape != targets.shape and not single:  # broadcasting would hide it
+            raise PluginError(f"the model gives {tuple(outputs.shape)} outputs for targets {tuple(targets.shape)}")
         if table.label_smoothing:
             targets = targets * (1 - table.label_smoothing) + table.label_smoothing / targets.shape[1]
         if table.loss == "bce":
