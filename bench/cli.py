@@ -52,7 +52,7 @@ class Commands(click.Group):
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
-            message = error.message + (near_miss(args[0], self.list_commands(ctx)) if args else "")
+            message = error.message.rstrip(".") + (near_miss(args[0], self.list_commands(ctx)) if args else "")
             raise click.UsageError(message, ctx) from error
 
     def format_commands(
@@ -109,6 +109,7 @@ def run(recipe: Path | None, changes: tuple[str, ...], resume: str | None, *, as
     if resume is not None and resume.endswith(".toml") and recipe is None:
         recipe, resume = Path(resume), "latest"
     progress = TerminalProgress()
+    progress.note("loading PyTorch and the recipe's plugins")
     if resume is not None:
         checked, begun = _begun(recipe, changes, resume)
         if begun:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import shutil
 import sys
@@ -47,7 +48,7 @@ def show(name: str, *, as_json: bool) -> None:
     plugin = _named(name)
     loaded = plugin.load()
     options = schema.describe(schema.options_model(plugin.kind, loaded)) if plugin.kind in schema.RESERVED else ()
-    document = (getattr(loaded, "__doc__", None) or "").strip()
+    document = inspect.getdoc(loaded) or ""
     if as_json:
         fields = ("name", "type", "default", "description")
         listed = [{field: getattr(option, field) for field in fields} for option in options]

@@ -83,7 +83,8 @@ def find(kind: str, name: str) -> Plugin:
         return claims[0]
     if not claims:
         names = ", ".join(known) or "none"
-        message = f"no plugin {name!r} among the {kind}{near_miss(name, known)}; installed: {names}"
+        miss = near_miss(name, known)
+        message = f"no plugin {name!r} among the {kind}{miss}{' Installed' if miss else '; installed'}: {names}"
         raise PluginError(message, hint="bench plugins lists what is installed")
     claimants = " and ".join(f"{claim.distribution} {claim.version} ({claim.target})" for claim in claims)
     message = f"{kind} plugin {name!r} is claimed by {claimants}"

@@ -150,6 +150,7 @@ def _run_seed(bench: _Bench, run: Run) -> Run:
     from bench.stages.setup import augmentations, make_trainer
 
     bench.mirror.watch(run)
+    bench.progress.note(f"run {run.name}" + (f", seed {run.info()['seed']}" if len(bench.plan.seeds) > 1 else ""))
     run.update(status="running", process=record.this_process())
     try:
         trainer = make_trainer(

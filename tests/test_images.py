@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from bench.images import FILTERS, BadImage, Decoding, decode, fit, no_size_warnings
+from bench.images import FILTERS, BadImage, Decoding, decode, no_size_warnings
 
 _RANDOM = np.random.default_rng(0)
 _PHOTO = Image.fromarray(_RANDOM.integers(0, 256, (30, 40, 3), dtype=np.uint8))
@@ -194,21 +194,20 @@ def test_transparency_lies_on_white() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "expected"),
+    ("format_", "options", "first"),
     [
-        ({}, [[10, 20, 30], [200, 100, 50]]),
-        ({"transparency": 0}, [[255, 255, 255], [200, 100, 50]]),
-        ({"transparency": b"\x00\xff"}, [[255, 255, 255], [200, 100, 50]]),
+        ("PNG", {}, [10, 20, 30]),
+        ("GIF", {}, [10, 20, 30]),
+        ("PNG", {"transparency": 0}, [255, 255, 255]),
+        ("GIF", {"transparency": 0}, [255, 255, 255]),
+        ("PNG", {"transparency": b"\x00\xff"}, [255, 255, 255]),
     ],
 )
-@pytest.mark.parametrize("format_", ["PNG", "GIF"])
-def test_palettes(options: dict[str, Any], expected: list[list[int]], format_: str) -> None:
-    if format_ == "GIF" and isinstance(options.get("transparency"), bytes):
-        pytest.skip("a GIF has one transparent colour")
+def test_palettes(format_: str, options: dict[str, Any], first: list[int]) -> None:
     image = Image.new("P", (2, 1))
     image.putpalette([10, 20, 30, 200, 100, 50])
     image.putpixel((1, 0), 1)
-    assert decode(encoded(image, format_, **options), own_size(image)).tolist() == [expected]
+    assert decode(encoded(image, format_, **options), own_size(image)).tolist() == [[first, [200, 100, 50]]]
 
 
 def test_cmyk_jpegs_keep_their_colours() -> None:
@@ -249,18 +248,11 @@ def test_one_pixel_fills_the_image(resize: Any, channels: int) -> None:
     assert np.all(pixels == 90)
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "RGB", "YCbCr", "CMYK", "LAB", "HSV"])
+@pytest.mark.parametrize("mode", ["1", "L", "RGB", "YCbCr", "CMYK"])
 def test_modes_of_tiffs(mode: str) -> None:
-    if mode == "HSV":
-        pixels = fit(Image.new("HSV", (4, 4)).convert("RGB"), Decoding((4, 4)))
-    elif mode == "LAB":
-        with pytest.raises(BadImage, match="damaged: conversion from LAB to RGB not supported"):
-            decode(encoded(Image.new("LAB", (4, 4)), "TIFF"), Decoding((4, 4)))
-        return
-    else:
-        pixels = decode(encoded(Image.new("RGB", (4, 4), "white").convert(mode), "TIFF"), Decoding((4, 4)))
-        assert pixels.min() >= 254
+    pixels = decode(encoded(Image.new("RGB", (4, 4), "white").convert(mode), "TIFF"), Decoding((4, 4)))
     assert pixels.shape == (4, 4, 3)
+    assert pixels.min() >= 254
 
 
 # geometry
@@ -275,9 +267,11 @@ def test_squash_is_pillows_resize(filter_: str) -> None:
 
 def test_squash_equals_torchs_interpolation_of_uint8() -> None:
     pixels = torch.from_numpy(np.array(_PHOTO)).permute(2, 0, 1)[None]
-    for size in ((8, 8), (13, 57), (64, 64), (29, 41)):
+    for size in ((8, 8), (13, 21), (29, 1), (13, 57), (64, 64), (29, 41)):
         scaled = torch.nn.functional.interpolate(pixels, size, mode="bilinear", antialias=True)
-        assert np.array_equal(decode(encoded(_PHOTO), Decoding(size)), scaled[0].permute(1, 2, 0).numpy())
+        difference = decode(encoded(_PHOTO), Decoding(size)).astype(int) - scaled[0].permute(1, 2, 0).numpy()
+        grows = size[0] > _PHOTO.height or size[1] > _PHOTO.width
+        assert np.abs(difference).max() <= int(grows)  # to a larger image torch rounds once more
 
 
 @pytest.mark.parametrize("shape", [(20, 60), (60, 20), (33, 50), (50, 50)])
@@ -318,7 +312,7 @@ def test_decoding_in_threads_warns_of_nothing() -> None:
     exif[0x0112], exif[0x010E] = 6, "a photo of something"
     torn = bytearray(encoded(_PHOTO, "JPEG", exif=exif))
     torn[torn.index(b"\x01\x12\x00\x03") + 3] = 99  # Pillow warns of damaged EXIF data
-    contents = [bytes(torn), giant(11_000, 9_000), encoded(_PHOTO), b"<html>"] * 8
+    contents = [bytes(torn), encoded(_PHOTO), b"<html>"] * 8
 
     def one(content: bytes) -> str:
         try:
@@ -327,5 +321,5 @@ def test_decoding_in_threads_warns_of_nothing() -> None:
             return str(error)[:7]
 
     with no_size_warnings(), ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(one, contents))
-    assert found == ["(8, 8, 3)", "damaged", "(8, 8, 3)", "not an "] * 8
+        found = list(pool.map(one, [*contents, giant(11_000, 9_000)]))  # of the last one, too, Pillow would warn
+    assert found == ["(8, 8, 3)", "(8, 8, 3)", "not an "] * 8 + ["damaged"]

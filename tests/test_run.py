@@ -82,7 +82,7 @@ def _same(first: record.Run, second: record.Run) -> bool:
     return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
 
 
-def test_a_run_records_everything(tmp_path: Path) -> None:
+def test_a_run_records_everything() -> None:
     (finished,) = run.run(_recipe())
     info = finished.info()
     assert info["status"] == "finished"
@@ -131,7 +131,7 @@ class _StopAfter(Progress):
     def __init__(self, epochs: int) -> None:
         self.epochs = epochs
 
-    def epoch(self, number: int, values: Any, *, best: bool) -> None:
+    def epoch(self, number: int, values: Any, *, best: bool) -> None:  # noqa: ARG002
         if number == self.epochs:
             os.kill(os.getpid(), signal.SIGINT)
 
@@ -164,7 +164,7 @@ def test_without_the_generators_state_the_weights_differ() -> None:
     assert not _same(whole, resumed)
 
 
-def test_a_changed_dataset_is_not_gone_on_with(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_changed_dataset_is_not_gone_on_with() -> None:
     recipe = _recipe()
     with pytest.raises(Interrupted):
         run.run(recipe, progress=_StopAfter(1))

@@ -74,8 +74,8 @@ def load_images(
 
 def _from_array(images: NDArray[np.uint8], how: Decoding, report: Report | None) -> CachedImages:
     """An array that a dataset hands over; resized through the same cache where its size or channels differ."""
-    if images.dtype != np.uint8 or images.ndim not in {3, 4}:
-        raise DataError(f"a dataset's images must be uint8 N,H,W or N,H,W,C, not {images.dtype} {images.shape}")
+    if images.dtype != np.uint8 or images.ndim not in {3, 4} or (images.ndim == 4 and images.shape[3] not in {1, 3}):  # noqa: PLR2004
+        raise DataError(f"a dataset's images must be uint8 N,H,W or N,H,W,C with 1 or 3 channels, not {images.dtype} {images.shape}")
     array = images[..., None] if images.ndim == 3 else images  # noqa: PLR2004
     content = hashlib.sha256(str(array.shape).encode())
     for start in range(0, len(array), 1024):
@@ -184,6 +184,6 @@ def _file_name(content: str, how: Decoding) -> str:
 def _read_index(index: Path, folder: Path) -> dict[str, Any] | None:
     try:
         entry: dict[str, Any] = json.loads(index.read_text())
-    except (OSError, ValueError):
+        return entry if (folder / entry["file"]).is_file() else None
+    except (OSError, ValueError, KeyError, TypeError):
         return None
-    return entry if (folder / entry["file"]).is_file() else None

@@ -74,7 +74,9 @@ def load_weights(model: torch.nn.Module, path: Path) -> LoadedWeights:
     left_out = [name for name in shapes if name not in fits]
     faults = [
         *_fault("missing", [n for n in new if n not in shapes and not _below(n, head)]),
-        *_fault("unexpected", [n for n in left_out if n not in own and not any(_below(n, part) for part in (head, *_HEADS))]),
+        *_fault(
+            "unexpected", [n for n in left_out if n not in own and not any(_below(n, part) for part in (head, *_HEADS))]
+        ),
         *_fault(
             "of another shape",
             [
