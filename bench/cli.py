@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from bench import __version__
+from bench.commands import Commands
 from bench.errors import BenchError, RecipeError
 
 if TYPE_CHECKING:
@@ -22,51 +23,6 @@ _changes = click.option(
     "--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change a key of the recipe: --set train.epochs=20."
 )
 _json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-
-
-class Commands(click.Group):
-    """The core's commands, and those that other distributions declare as entry points, imported when they are used."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """All names, the core's first."""
-        from bench.registry import installed
-
-        return [*super().list_commands(ctx), *installed("commands")]
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """A command; one of an entry point is imported here."""
-        from bench.registry import find, installed
-
-        own = super().get_command(ctx, cmd_name)
-        if own is not None or cmd_name not in installed("commands"):
-            return own
-        command: Any = find("commands", cmd_name).load()
-        return command if isinstance(command, click.Command) else None
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click does, with the near miss of an unknown command."""
-        from bench.registry import near_miss
-
-        try:
-            return super().resolve_command(ctx, args)
-        except click.UsageError as error:
-            message = error.message.rstrip(".") + (near_miss(args[0], self.list_commands(ctx)) if args else "")
-            raise click.UsageError(message, ctx) from error
-
-    def format_commands(
-        self,
-        ctx: click.Context,  # noqa: ARG002  # click hands it over
-        formatter: click.HelpFormatter,
-    ) -> None:
-        """Names and first lines; entry points are not imported for their help."""
-        from bench.registry import installed
-
-        rows = [(name, command.get_short_help_str(66)) for name, command in self.commands.items()]
-        rows += [(name, claims[0].summary()) for name, claims in installed("commands").items()]
-        with formatter.section("Commands"):
-            formatter.write_dl(rows)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -142,8 +98,7 @@ def plan(recipe: Path, changes: tuple[str, ...], *, full: bool, as_json: bool) -
     checked = load(recipe, changes)
     planned = draft(checked, environment.detect())
     if full:
-        from bench.run import load_data
-        from bench.stages.setup import settle
+        from bench.stages.setup import load_data, settle
 
         progress = TerminalProgress()
         planned = settle(checked, planned, load_data(checked, planned, progress), progress)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bench import environment, record
 from bench.errors import BenchError, Interrupted
@@ -40,7 +38,7 @@ class _Bench:
 
 def run(recipe: Recipe, *, progress: Progress | None = None) -> list[Run]:
     """Train, evaluate and record a recipe, once for each of its seeds. Returns the runs' folders."""
-    from bench.stages.setup import settle
+    from bench.stages.setup import load_data, settle
 
     progress = progress or Progress()
     machine = environment.detect()
@@ -58,6 +56,8 @@ def resume(recipe: Recipe, begun: Sequence[Run], *, progress: Progress | None = 
     The plan is the recorded one, so that a run on the CPU ends with the weights that it would have had. Raises
     BenchError where the dataset is not the recorded one.
     """
+    from bench.stages.setup import load_data
+
     progress = progress or Progress()
     for known in begun:
         if known.status() == "running":
@@ -87,28 +87,6 @@ def unfinished(recipe: Recipe) -> list[Run]:
         if sum(known.status() == "finished" for known in group) < len(recipe.seeds):
             return group
     return []
-
-
-def load_data(recipe: Recipe, plan: Plan, progress: Progress) -> Data:
-    """Open, decode, split and fingerprint the recipe's dataset, and say what it is."""
-    from bench.stages import data as stage
-
-    root = Path(plan.dataset_root)
-    plugin = find("datasets", recipe.dataset.name).load()
-    dataset = stage.open_dataset(plugin, root, recipe.dataset.options)
-    data = stage.load(
-        dataset,
-        root,
-        recipe.data,
-        size=plan.image_size,
-        report=lambda done, total: progress.advance("decoding images", done, total),
-    )
-    progress.note(data.describe())
-    if data.skipped:
-        progress.warn(f"{len(data.skipped)} bad images left out, the first: {data.skipped[0]}")
-    if not data.resident:
-        progress.note("the images do not fit into memory and are streamed from disk")
-    return data
 
 
 def _go_on(bench: _Bench, seed: int, begun: Run | None) -> Run:
@@ -146,6 +124,7 @@ def _new_run(bench: _Bench, seed: int) -> Run:
 def _run_seed(bench: _Bench, run: Run) -> Run:
     """One seed from its start, or its last checkpoint, to the end of its record."""
     from bench.stages.figures import draw_run
+    from bench.stages.memory import explain
     from bench.stages.result import write_result
     from bench.stages.setup import augmentations, make_trainer
 
@@ -171,7 +150,7 @@ def _run_seed(bench: _Bench, run: Run) -> Run:
         run.finish("interrupted", error="stopped by a person or the system")
         raise Interrupted(f"run {run.name} stopped", hint="go on with the same command and --resume") from error
     except Exception as error:
-        failure = _explain(bench, error)
+        failure = explain(error, bench.recipe, bench.plan, bench.data)
         run.finish("failed", error=str(failure) or type(failure).__name__)
         raise failure from error
     finally:
@@ -182,22 +161,3 @@ def _run_seed(bench: _Bench, run: Run) -> Run:
 def _log_epoch(bench: _Bench, run: Run, number: int, values: dict[str, float]) -> None:
     run.log_epoch(number, {**values, **environment.load(bench.plan.device)})
     bench.mirror.touch()
-
-
-def _explain(bench: _Bench, error: Exception) -> Exception:
-    """Out of memory becomes an error that names the batch size that fits; anything else stays as it is."""
-    from bench.stages.memory import fitting_batch_size, is_out_of_memory
-    from bench.stages.setup import build_model, class_loss, make_batches
-
-    if not is_out_of_memory(error):
-        return error
-    recipe, plan, data = bench.recipe, bench.plan, bench.data
-    model, batches = build_model(recipe, plan, data), make_batches(recipe, plan, data, "train")
-    size = fitting_batch_size(model, batches, class_loss(recipe, plan, data), plan)
-    if size is None:
-        return BenchError("out of memory, even with batches of 1", hint="use a smaller model or data.size")
-    steps: Any = math.ceil(plan.batch_size / size)
-    return BenchError(
-        f"out of memory with batches of {plan.batch_size}; {size} fits",
-        hint=f"--set train.batch_size={size} --set train.accumulate={steps} keeps the gradient's size",
-    )

@@ -11,9 +11,7 @@ from bench import registry
 
 
 @pytest.fixture(autouse=True)
-def _own_environment(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[None]:
+def _own_environment(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("BENCH_CACHE", str(tmp_path / "bench-cache"))
     monkeypatch.setenv("BENCH_RUNS", str(tmp_path / "bench-runs"))
     monkeypatch.setenv("BENCH_TRACKING", "off")

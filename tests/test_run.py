@@ -87,7 +87,9 @@ def test_a_run_records_everything() -> None:
     info = finished.info()
     assert info["status"] == "finished"
     assert info["metrics"]["test_accuracy"] > 0.5
-    assert info["metrics"]["test_accuracy_low"] < info["metrics"]["test_accuracy"] < info["metrics"]["test_accuracy_high"]
+    assert (
+        info["metrics"]["test_accuracy_low"] < info["metrics"]["test_accuracy"] < info["metrics"]["test_accuracy_high"]
+    )
     assert sum(info["dataset"]["counts"]["test"].values()) == 359
     assert {plugin["name"] for plugin in info["plugins"]} == {"digits", "cnn", "affine", "mixup"}
     assert [line["epoch"] for line in finished.epochs()] == [1, 2, 3, 4]

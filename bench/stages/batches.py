@@ -10,7 +10,7 @@ import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from bench.stages.data import Data, ImageSet
     from bench.stages.seeding import Generators
 
-__all__ = ["Batches", "Preprocessing", "hold", "num_steps", "one_hot"]
+__all__ = ["Batches", "Preprocessing", "Source", "hold", "num_steps", "one_hot"]
 
 #: Batches that the reading thread may be ahead.
 _AHEAD = 3
@@ -43,6 +43,21 @@ class Preprocessing:
         mean = torch.tensor(self.mean, device=images.device).view(1, -1, 1, 1)
         std = torch.tensor(self.std, device=images.device).view(1, -1, 1, 1)
         return images.sub(mean).div_(std).contiguous(memory_format=self.memory_format)
+
+
+class Source(Protocol):
+    """Where batches come from: images, or a frozen backbone's features."""
+
+    images: ImageSet
+
+    def __len__(self) -> int:
+        """The number of training steps an epoch."""
+
+    def shuffled(self, generators: Generators) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """One epoch for training: inputs and targets N,num_classes."""
+
+    def ordered(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Every image once, in order, not augmented."""
 
 
 @dataclass(slots=True)

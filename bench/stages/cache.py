@@ -75,7 +75,9 @@ def load_images(
 def _from_array(images: NDArray[np.uint8], how: Decoding, report: Report | None) -> CachedImages:
     """An array that a dataset hands over; resized through the same cache where its size or channels differ."""
     if images.dtype != np.uint8 or images.ndim not in {3, 4} or (images.ndim == 4 and images.shape[3] not in {1, 3}):  # noqa: PLR2004
-        raise DataError(f"a dataset's images must be uint8 N,H,W or N,H,W,C with 1 or 3 channels, not {images.dtype} {images.shape}")
+        raise DataError(
+            f"a dataset's images must be uint8 N,H,W or N,H,W,C with 1 or 3 channels, not {images.dtype} {images.shape}"
+        )
     array = images[..., None] if images.ndim == 3 else images  # noqa: PLR2004
     content = hashlib.sha256(str(array.shape).encode())
     for start in range(0, len(array), 1024):

@@ -17,8 +17,8 @@ from bench.statistics import wilson_interval
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from bench.stages.batches import Source
     from bench.stages.optim import Loss
-    from bench.stages.train import Source
 
 __all__ = ["Predictions", "evaluate", "predict", "score"]
 

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import copy
+import math
 from typing import TYPE_CHECKING
 
 import torch
 
+from bench.errors import BenchError
+from bench.stages.setup import build_model, class_loss, make_batches
+
 if TYPE_CHECKING:
     from bench.plan import Plan
+    from bench.recipe import Recipe
     from bench.stages.batches import Batches
+    from bench.stages.data import Data
     from bench.stages.optim import Loss
 
-__all__ = ["fitting_batch_size", "is_out_of_memory"]
+__all__ = ["explain", "fitting_batch_size", "is_out_of_memory"]
 
 _CPU_MESSAGES = ("can't allocate memory", "not enough memory")
 
@@ -24,9 +30,24 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(text in str(error) for text in _CPU_MESSAGES)
 
 
-def fitting_batch_size(model: torch.nn.Module, batches: Batches, loss: Loss, plan: Plan) -> int | None:
-    """The largest halving of the plan's batch size with which one training step fits; None where not even 1 does."""
-    size = plan.batch_size // 2
+def explain(error: Exception, recipe: Recipe, plan: Plan, data: Data) -> Exception:
+    """Out of memory becomes an error that names the batch size that fits; anything else stays as it is."""
+    if not is_out_of_memory(error):
+        return error
+    model, batches = build_model(recipe, plan, data), make_batches(recipe, plan, data, "train")
+    size = fitting_batch_size(model, batches, class_loss(recipe, plan, data), plan.batch_size)
+    if size is None:
+        return BenchError("out of memory, even with batches of 1", hint="use a smaller model or data.size")
+    steps = math.ceil(plan.batch_size / size)
+    return BenchError(
+        f"out of memory with batches of {plan.batch_size}; {size} fits",
+        hint=f"--set train.batch_size={size} --set train.accumulate={steps} keeps the gradient's size",
+    )
+
+
+def fitting_batch_size(model: torch.nn.Module, batches: Batches, loss: Loss, batch_size: int) -> int | None:
+    """The largest halving of a batch size with which one training step fits; None where not even 1 does."""
+    size = batch_size // 2
     while size >= 1:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()

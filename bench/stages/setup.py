@@ -15,7 +15,7 @@ from bench.stages import model as model_stage
 from bench.stages.allocator import keep_freed_memory
 from bench.stages.batches import Batches, Preprocessing, hold, num_steps
 from bench.stages.calibrate import MEMORY_FORMATS, calibrate
-from bench.stages.data import Data, channel_statistics
+from bench.stages.data import Data, channel_statistics, load, open_dataset
 from bench.stages.features import cache_features
 from bench.stages.optim import Loss, make_loss
 from bench.stages.seeding import Generators, derive
@@ -26,7 +26,27 @@ if TYPE_CHECKING:
     from bench.progress import Progress
     from bench.recipe import Recipe
 
-__all__ = ["augmentations", "build_model", "class_loss", "make_batches", "make_trainer", "settle"]
+__all__ = ["augmentations", "build_model", "class_loss", "load_data", "make_batches", "make_trainer", "settle"]
+
+
+def load_data(recipe: Recipe, plan: Plan, progress: Progress) -> Data:
+    """Open, decode, split and fingerprint the recipe's dataset, and say what it is."""
+    root = Path(plan.dataset_root)
+    plugin = find("datasets", recipe.dataset.name).load()
+    dataset = open_dataset(plugin, root, recipe.dataset.options)
+    data = load(
+        dataset,
+        root,
+        recipe.data,
+        size=plan.image_size,
+        report=lambda done, total: progress.advance("decoding images", done, total),
+    )
+    progress.note(data.describe())
+    if data.skipped:
+        progress.warn(f"{len(data.skipped)} bad images left out, the first: {data.skipped[0]}")
+    if not data.resident:
+        progress.note("the images do not fit into memory and are streamed from disk")
+    return data
 
 
 def settle(recipe: Recipe, plan: Plan, data: Data, progress: Progress) -> Plan:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 
@@ -19,33 +19,19 @@ from bench.stages.ema import Average
 from bench.stages.evaluate import Predictions, predict, score, tracked
 from bench.stages.model import train_mode
 from bench.stages.optim import Loss, Schedule, make_optimizer
+from bench.stages.state import Parts, capture, restore
 
 if TYPE_CHECKING:
     from bench.plan import Plan
     from bench.progress import Progress
     from bench.recipe import Recipe
-    from bench.stages.data import ImageSet
+    from bench.stages.batches import Source
     from bench.stages.seeding import Generators
 
-__all__ = ["Outcome", "Source", "Trainer", "larger_is_better"]
+__all__ = ["Outcome", "Trainer", "larger_is_better"]
 
 #: Steps between two looks at the loss on a GPU; each look waits for the device.
 _LOOK_EVERY = 20
-
-
-class Source(Protocol):
-    """Where batches come from: images, or a frozen backbone's features."""
-
-    images: ImageSet
-
-    def __len__(self) -> int:
-        """The number of training steps an epoch."""
-
-    def shuffled(self, generators: Generators) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """One epoch for training: inputs and targets N,num_classes."""
-
-    def ordered(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Every image once, in order, not augmented."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,25 +229,15 @@ class Trainer:
         """Best first: a kill between the two repeats the epoch and writes the same best again."""
         if best and self._keeps_best():
             checkpoint.save(self.folder / "best.safetensors", self._result(), {"epoch": self._epoch})
-        optimizer = self._optimizer.state_dict()
-        tensors = {
-            **checkpoint.flatten("model", self.model.state_dict()),
-            **checkpoint.flatten("optimizer", {str(k): v for k, v in optimizer["state"].items()}),
-            **checkpoint.flatten("rng", self.generators.state()),
-            **(checkpoint.flatten("average", self._average.module.state_dict()) if self._average else {}),
-        }
-        state = {
+        tensors, state = capture(self._parts())
+        progress = {
             "epoch": self._epoch,
             "best": self._best,
             "best_epoch": self._best_epoch,
             "seconds": self._seconds,
             "images": self._images,
-            "param_groups": optimizer["param_groups"],
-            "schedule": self._schedule.state_dict(),
-            "scaler": self._scaler.state_dict(),
-            "average_steps": self._average.steps if self._average else 0,
         }
-        checkpoint.save(self.folder / "last.safetensors", tensors, state)
+        checkpoint.save(self.folder / "last.safetensors", tensors, {**state, **progress})
 
     def _load(self) -> None:
         """Take everything up where the last checkpoint left it; nothing to do where there is none yet."""
@@ -269,23 +245,12 @@ class Trainer:
         if not path.is_file():
             return
         tensors, state = checkpoint.load(path)
-        self.model.load_state_dict(checkpoint.unflatten("model", tensors))
-        moments = checkpoint.unflatten("optimizer", tensors)
-        self._optimizer.load_state_dict(
-            {"state": {int(key): value for key, value in moments.items()}, "param_groups": state["param_groups"]}
-        )
-        for parameter, moment in self._optimizer.state.items():  # in the weights' memory layout, where it is faster
-            for name, value in moment.items():
-                if isinstance(value, torch.Tensor) and value.shape == parameter.shape:
-                    moment[name] = torch.empty_like(parameter).copy_(value)
-        if self._average:
-            self._average.module.load_state_dict(checkpoint.unflatten("average", tensors))
-            self._average.steps = state["average_steps"]
-        self._schedule.load_state_dict(state["schedule"])
-        self._scaler.load_state_dict(state["scaler"])
-        self.generators.restore(checkpoint.unflatten("rng", tensors))
+        restore(self._parts(), tensors, state)
         self._epoch, self._best, self._best_epoch = state["epoch"], tuple(state["best"]), state["best_epoch"]
         self._seconds, self._images = state["seconds"], state["images"]
+
+    def _parts(self) -> Parts:
+        return Parts(self.model, self._optimizer, self._schedule, self._scaler, self.generators, self._average)
 
     def _take_result(self) -> None:
         """Put the best or the averaged weights into the model."""

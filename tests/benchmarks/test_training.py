@@ -20,11 +20,11 @@ from bench.kinds import DataSpec
 from bench.plan import draft
 from bench.progress import Progress
 from bench.recipe import parse
-from bench.stages.batches import one_hot
+from bench.stages.batches import Source, one_hot
 from bench.stages.data import Data, ImageSet
 from bench.stages.seeding import Generators
 from bench.stages.setup import make_trainer, settle
-from bench.stages.train import Source, Trainer
+from bench.stages.train import Trainer
 
 pytestmark = pytest.mark.benchmark
 
