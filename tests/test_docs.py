@@ -91,6 +91,14 @@ def test_the_table_of_commands_is_their_help() -> None:
     assert listed == {name: command.get_short_help_str(200) for name, command in cli.commands.items()}
 
 
+def test_the_examples_of_the_help_keep_their_lines() -> None:
+    for command in (cli, *cli.commands.values()):
+        text = command.get_help(click.Context(command))
+        assert "\\b" not in text
+        examples = re.findall(r"^\s*bench .*", (command.help or "").replace("\\b", ""), flags=re.MULTILINE)
+        assert all(re.search(rf"^ +{re.escape(line.strip())}$", text, flags=re.MULTILINE) for line in examples)
+
+
 def test_the_dependency_groups_of_the_documents_exist() -> None:
     texts = [README, CONTRIBUTING, (ROOT / ".ci" / "run").read_text(encoding="utf-8")]
     named = set(re.findall(r"--group (\w+)", " ".join(texts)))

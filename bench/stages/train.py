@@ -101,8 +101,8 @@ class Trainer:
                 predictions = self.predict(self.validation)
                 values |= tracked("val", score(predictions))
             best = self._judge(values)
+            self.on_epoch(self._epoch, values)  # before the checkpoint: a kill between the two repeats the epoch
             self._save(best=best)
-            self.on_epoch(self._epoch, values)
             self.progress.epoch(self._epoch, values, best=best)
             stopped_early = self._exhausted()
         self._take_result()
