@@ -247,9 +247,10 @@ def test_memory_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any, **__: Any) -> None:
         raise MemoryError
 
+    given = dataset(train=arrays(4))
     monkeypatch.setattr(np, "array", refuse)
     with pytest.raises(BenchError, match="GB of images do not fit into memory") as error:
-        load_(dataset(train=arrays(4)), memory_gb=1)
+        load_(given, memory_gb=1)
     assert error.value.hint == "--set data.memory_gb=0 streams them"
 
 

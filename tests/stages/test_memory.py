@@ -1,0 +1,98 @@
+"""Out of memory: recognised, and answered with a batch size that fits."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from bench.plan import Plan
+from bench.stages.batches import Batches, Preprocessing
+from bench.stages.data import ImageSet
+from bench.stages.memory import fitting_batch_size, is_out_of_memory
+from bench.stages.optim import make_loss
+from bench.tables import Train
+
+_PLAN: Any = Plan(
+    experiment="x",
+    seeds=(0,),
+    dataset_root="",
+    weights="",
+    image_size=(4, 4),
+    device="cpu",
+    precision="fp32",
+    memory_format="contiguous",
+    threads=1,
+    epochs=1,
+    batch_size=64,
+    normalize="none",
+)
+
+
+class Hungry(nn.Module):
+    """Fits up to a number of images."""
+
+    def __init__(self, most: int, error: Exception) -> None:
+        super().__init__()
+        self.linear = nn.Linear(16, 2)
+        self.norm = nn.BatchNorm1d(2)
+        self.most, self.error = most, error
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        if len(images) > self.most:
+            raise self.error
+        return self.norm(self.linear(images.flatten(1)))  # type: ignore[no-any-return]
+
+
+def batches() -> Batches:
+    rows = np.arange(100)
+    images = ImageSet(np.zeros((100, 4, 4, 1), np.uint8), rows, rows % 2, tuple(map(str, rows)))
+    return Batches(images, Preprocessing((0.0,), (1.0,), torch.contiguous_format), 2, 64, torch.device("cpu"))
+
+
+def huge_tensor() -> None:
+    torch.empty(2**60, dtype=torch.uint8)
+
+
+def huge_array() -> None:
+    np.zeros(2**60, dtype=np.uint8)
+
+
+@pytest.mark.parametrize("allocate", [huge_tensor, huge_array])
+def test_real_failures_are_recognised(allocate: Any) -> None:
+    with pytest.raises((RuntimeError, MemoryError)) as error:
+        allocate()
+    assert is_out_of_memory(error.value)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB"), True),
+        (MemoryError(), True),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+        (ValueError("not enough memory"), False),
+        (KeyboardInterrupt(), False),
+    ],
+)
+def test_other_errors_are_not(error: BaseException, expected: bool) -> None:
+    assert is_out_of_memory(error) is expected
+
+
+@pytest.mark.parametrize(("most", "fits"), [(63, 32), (32, 32), (31, 16), (3, 2), (1, 1), (0, None)])
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("no"), MemoryError()])
+def test_the_largest_halving_that_fits(most: int, fits: int | None, error: Exception) -> None:
+    model, given = Hungry(most, error), batches()
+    assert fitting_batch_size(model, given, make_loss(Train(), (50, 50), torch.device("cpu")), _PLAN) == fits
+    assert given.batch_size == 64
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_another_error_is_raised() -> None:
+    loss = make_loss(Train(), (50, 50), torch.device("cpu"))
+    with pytest.raises(RuntimeError, match="shapes"):
+        fitting_batch_size(Hungry(3, RuntimeError("shapes")), batches(), loss, replace(_PLAN, batch_size=10))
