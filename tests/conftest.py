@@ -9,12 +9,18 @@ import pytest
 
 from bench import registry
 
+#: These name stores of their own.
+_WITH_TRACKING = {"test_tracking.py", "test_ui.py"}
+
 
 @pytest.fixture(autouse=True)
 def _own_environment(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("BENCH_CACHE", str(tmp_path / "bench-cache"))
     monkeypatch.setenv("BENCH_RUNS", str(tmp_path / "bench-runs"))
-    monkeypatch.setenv("BENCH_TRACKING", "off")
+    if request.path.name in _WITH_TRACKING:
+        monkeypatch.delenv("BENCH_TRACKING", raising=False)
+    else:
+        monkeypatch.setenv("BENCH_TRACKING", "off")
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     if request.node.get_closest_marker("real_data") is None:
         monkeypatch.delenv("BENCH_DATA", raising=False)

@@ -70,7 +70,7 @@ def test_tensors_that_share_memory_are_written_each(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("seed", range(60))
 def test_one_changed_byte_is_noticed(path: Path, seed: int) -> None:
-    chance = random.Random(seed)  # noqa: S311  # no secret
+    chance = random.Random(seed)  # no secret
     content = bytearray(path.read_bytes())
     place = chance.randrange(len(content) if seed % 2 else 400)  # the header is short: half of the tries go there
     content[place] ^= 1 << chance.randrange(8)
@@ -104,7 +104,7 @@ def test_a_full_disk_keeps_the_one_before(path: Path, monkeypatch: pytest.Monkey
 
     before = path.read_bytes()
     monkeypatch.setattr("os.fsync" if moment == "flush" else "bench.stages.checkpoint.save_file", full)
-    with pytest.raises(BenchError, match="could not be written: .*No space left on device") as error:
+    with pytest.raises(BenchError, match=r"could not be written: .*No space left on device") as error:
         checkpoint.save(path, {"a": torch.zeros(1)})
     assert error.value.hint == "the one before is kept: free some space, then go on with --resume"
     assert path.read_bytes() == before

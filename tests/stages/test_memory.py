@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,27 +9,13 @@ import pytest
 import torch
 from torch import nn
 
-from bench.plan import Plan
 from bench.stages.batches import Batches, Preprocessing
 from bench.stages.data import ImageSet
 from bench.stages.memory import fitting_batch_size, is_out_of_memory
 from bench.stages.optim import make_loss
 from bench.tables import Train
 
-_PLAN: Any = Plan(
-    experiment="x",
-    seeds=(0,),
-    dataset_root="",
-    weights="",
-    image_size=(4, 4),
-    device="cpu",
-    precision="fp32",
-    memory_format="contiguous",
-    threads=1,
-    epochs=1,
-    batch_size=64,
-    normalize="none",
-)
+_LOSS = make_loss(Train(), (50, 50), torch.device("cpu"))
 
 
 class Hungry(nn.Module):
@@ -87,12 +72,11 @@ def test_other_errors_are_not(error: BaseException, expected: bool) -> None:
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("no"), MemoryError()])
 def test_the_largest_halving_that_fits(most: int, fits: int | None, error: Exception) -> None:
     model, given = Hungry(most, error), batches()
-    assert fitting_batch_size(model, given, make_loss(Train(), (50, 50), torch.device("cpu")), _PLAN) == fits
+    assert fitting_batch_size(model, given, _LOSS, given.batch_size) == fits
     assert given.batch_size == 64
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
 def test_another_error_is_raised() -> None:
-    loss = make_loss(Train(), (50, 50), torch.device("cpu"))
     with pytest.raises(RuntimeError, match="shapes"):
-        fitting_batch_size(Hungry(3, RuntimeError("shapes")), batches(), loss, replace(_PLAN, batch_size=10))
+        fitting_batch_size(Hungry(3, RuntimeError("shapes")), batches(), _LOSS, 10)

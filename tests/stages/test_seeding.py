@@ -34,7 +34,7 @@ def test_a_seed_decides_everything() -> None:
     drawn = []
     for seed in (3, 3, 4):
         generators = Generators.start(seed, _CPU)
-        drawn.append([*draw(generators), random.random(), np.random.random()])  # noqa: S311, NPY002  # what plugins may use
+        drawn.append([*draw(generators), random.random(), np.random.random()])  # noqa: NPY002  # what plugins may use
     assert drawn[0] == drawn[1]
     assert not set(drawn[0][:3]) & set(drawn[2][:3])
 
