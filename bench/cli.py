@@ -28,7 +28,7 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print one JSON obj
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, package_name="visionbench", prog_name="bench")
 def cli() -> None:
-    r"""Compare image models fairly and ship the winner.
+    """Compare image models fairly and ship the winner.
 
     \b
     bench run recipes/quickstart.toml     train, evaluate and record
@@ -49,7 +49,7 @@ def cli() -> None:
 )
 @_json
 def run(recipe: Path | None, changes: tuple[str, ...], resume: str | None, *, as_json: bool) -> None:
-    r"""Train, evaluate and record a recipe.
+    """Train, evaluate and record a recipe.
 
     \b
     bench run recipes/quickstart.toml
@@ -114,7 +114,7 @@ def plan(recipe: Path, changes: tuple[str, ...], *, full: bool, as_json: bool) -
 @click.option("--root", type=click.Path(path_type=Path), help="A folder to check a dataset plugin on.")
 @_json
 def plugins(plugin: str | None, *, check: bool, root: Path | None, as_json: bool) -> None:
-    r"""List plugins, show the options of one, or check them.
+    """List plugins, show the options of one, or check them.
 
     \b
     bench plugins

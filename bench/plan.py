@@ -7,6 +7,7 @@ calibration. No stage derives any of it again.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -100,7 +101,7 @@ def draft(recipe: Recipe, machine: Machine) -> Plan:
         normalize=normalize,
     )
     return plan.decided(
-        experiment=(plan.experiment, given if "experiment" in recipe.text else "the recipe's file name"),
+        experiment=(plan.experiment, "the recipe's file name" if plan.experiment == recipe.path.stem else given),
         seeds=(plan.seeds, f"{len(plan.seeds)} run{'s' if len(plan.seeds) > 1 else ''}"),
         dataset_root=(root, root_reason),
         weights=(weights, weights_reason),
@@ -150,6 +151,7 @@ def complete(
 
 def _find(path: str, key: str) -> tuple[str, str]:
     """Where a file or folder lies: as given if absolute, else here, else below BENCH_DATA, else in the data folder."""
+    path = str(Path(path).expanduser())
     if Path(path).is_absolute():
         return path, "given as an absolute path"
     if Path(path).exists():
@@ -173,7 +175,7 @@ def _device(choice: str, machine: Machine) -> tuple[str, str]:
         raise RecipeError(
             f"compute.device = {choice!r}, but torch sees no CUDA device", hint="--set compute.device=auto"
         )
-    if choice.partition(":")[0] not in {"cpu", "cuda"}:
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", choice):
         raise RecipeError(f"compute.device = {choice!r}: known are auto, cpu, cuda and cuda:N")
     return choice, "given by the recipe"
 

@@ -212,6 +212,7 @@ def _contradictions(parts: Mapping[str, Any]) -> list[str]:
         found.append('compute.precision: "fp16" needs CUDA; use "bf16" or "auto"')
     if train.loss == "nll" and train.label_smoothing:
         found.append("train.label_smoothing: only with the loss cross_entropy or bce")
-    if not train.monitor.startswith(("train_", "val_")):
-        found.append(f'train.monitor: {train.monitor!r} is not tracked; metrics are called "val_..." or "train_loss"')
+    if train.monitor not in tables.TRACKED:
+        miss = near_miss(train.monitor, tables.TRACKED) or f"; tracked: {', '.join(tables.TRACKED)}"
+        found.append(f"train.monitor: {train.monitor!r} is not tracked{miss}")
     return found

@@ -124,7 +124,6 @@ def _new_run(bench: _Bench, seed: int) -> Run:
 def _run_seed(bench: _Bench, run: Run) -> Run:
     """One seed from its start, or its last checkpoint, to the end of its record."""
     from bench.stages.figures import draw_run
-    from bench.stages.memory import explain
     from bench.stages.result import write_result
     from bench.stages.setup import augmentations, make_trainer
 
@@ -150,7 +149,7 @@ def _run_seed(bench: _Bench, run: Run) -> Run:
         run.finish("interrupted", error="stopped by a person or the system")
         raise Interrupted(f"run {run.name} stopped", hint="go on with the same command and --resume") from error
     except Exception as error:
-        failure = explain(error, bench.recipe, bench.plan, bench.data)
+        failure = _explain(bench, error)
         run.finish("failed", error=str(failure) or type(failure).__name__)
         raise failure from error
     finally:
@@ -161,3 +160,14 @@ def _run_seed(bench: _Bench, run: Run) -> Run:
 def _log_epoch(bench: _Bench, run: Run, number: int, values: dict[str, float]) -> None:
     run.log_epoch(number, {**values, **environment.load(bench.plan.device)})
     bench.mirror.touch()
+
+
+def _explain(bench: _Bench, error: Exception) -> Exception:
+    """Out of memory becomes an error that names the batch size that fits; anything else stays as it is."""
+    from bench.stages.memory import explain, is_out_of_memory
+    from bench.stages.setup import build_model, class_loss, make_batches
+
+    if not is_out_of_memory(error):
+        return error
+    parts = (bench.recipe, bench.plan, bench.data)
+    return explain(error, build_model(*parts), make_batches(*parts, "train"), class_loss(*parts))

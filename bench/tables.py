@@ -10,9 +10,11 @@ from pydantic import Field
 from bench.schema import Table
 
 __all__ = [
+    "METRICS",
     "OPTIMIZERS",
     "SCHEDULERS",
     "SECTIONS",
+    "TRACKED",
     "AugmentKeys",
     "Compute",
     "Data",
@@ -163,6 +165,10 @@ class Plateau(Constant):
     wait: Annotated[int, Field(ge=0)] = Field(5, description="epochs without improvement before that")
     min_lr: Annotated[float, Field(ge=0)] = Field(0.0, description="never below")
 
+
+#: The metrics of each evaluation, and what is tracked after every epoch.
+METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "auroc", "log_loss", "ece", "loss")
+TRACKED = ("train_loss", "train_accuracy", *(f"val_{name}" for name in METRICS))
 
 #: Sections of a recipe with fixed keys.
 SECTIONS: Mapping[str, type[Table]] = {"data": Data, "train": Train, "compute": Compute}

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import psutil
 from PIL import Image
 
 from bench.errors import BenchError, DataError
@@ -116,6 +117,7 @@ def _decode_all(paths: Sequence[Path], how: Decoding, folder: Path, report: Repo
             pixels = str(reason)
         return hashlib.sha256(data).digest(), pixels
 
+    _remove_leftovers(folder)
     unnamed = folder / f"decoding-{os.getpid()}"
     with _new_array(unnamed, (len(paths), *how.size, how.channels)) as rows, no_size_warnings():
         for position, (digest, pixels) in enumerate(_in_parallel(one, len(paths), report)):
@@ -127,6 +129,13 @@ def _decode_all(paths: Sequence[Path], how: Decoding, folder: Path, report: Repo
     name = _file_name(content.hexdigest(), how)
     unnamed.replace(folder / name)
     return {"file": name, "content": content.hexdigest(), "bad": bad}
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Delete arrays that a killed process left half done; each file names its process."""
+    for partial in folder.glob(".decoding-*.partial"):
+        if not psutil.pid_exists(int(partial.name.split("-")[1].split(".")[0])):
+            partial.unlink(missing_ok=True)
 
 
 def _in_parallel(one: Callable[[int], Any], count: int, report: Report | None) -> Iterator[Any]:

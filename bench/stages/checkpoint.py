@@ -66,13 +66,13 @@ def flatten(prefix: str, tensors: dict[str, Any]) -> dict[str, torch.Tensor]:
     return flat
 
 
-def unflatten(prefix: str, flat: dict[str, torch.Tensor]) -> dict[str, Any]:
-    """The inverse of `flatten`, for names below one prefix."""
+def unflatten(prefix: str, flat: dict[str, torch.Tensor], *, depth: int = 1) -> dict[str, Any]:
+    """The inverse of `flatten` for names below one prefix, for a tree of that depth; deeper slashes are names' own."""
     tree: dict[str, Any] = {}
     for name, tensor in flat.items():
         if not name.startswith(f"{prefix}/"):
             continue
-        *parents, leaf = name.removeprefix(f"{prefix}/").split("/")
+        *parents, leaf = name.removeprefix(f"{prefix}/").split("/", depth - 1)
         place = tree
         for parent in parents:
             place = place.setdefault(parent, {})

@@ -84,18 +84,27 @@ class Data:
 
 def open_dataset(plugin: Any, root: Path, options: Mapping[str, Any]) -> Dataset:
     """Call a dataset plugin and check what it returns. Raises DataError for unusable data, PluginError for a fault."""
-    dataset = plugin(root, **options)
+    name = getattr(plugin, "__name__", repr(plugin))
+    try:
+        dataset = plugin(root, **options)
+    except (BenchError, MemoryError):
+        raise
+    except Exception as cause:
+        raise PluginError(
+            f"dataset plugin {name!r} failed on {root}: {type(cause).__name__}: {cause}",
+            hint=f"check {root}; bench plugins datasets/{name} prints what it expects",
+        ) from cause
     if not isinstance(dataset, Dataset):
-        raise PluginError(f"dataset plugin {plugin.__name__!r} returned {type(dataset).__name__}, not a Dataset")
+        raise PluginError(f"dataset plugin {name!r} returned {type(dataset).__name__}, not a Dataset")
     if "train" not in dataset.splits or not set(dataset.splits) <= set(SPLITS):
         names = ", ".join(dataset.splits)
-        raise PluginError(f"dataset plugin {plugin.__name__!r}: its splits are {names}; allowed: {', '.join(SPLITS)}")
+        raise PluginError(f"dataset plugin {name!r}: its splits are {names}; allowed: {', '.join(SPLITS)}")
     if len(dataset.classes) < 2:  # noqa: PLR2004
         raise DataError(
             f"{root}: {len(dataset.classes)} class; a classifier needs at least 2", hint=f"look into {root}"
         )
-    for name, split in dataset.splits.items():
-        _check_labels(name, split, dataset.classes)
+    for split_name, split in dataset.splits.items():
+        _check_labels(split_name, split, dataset.classes)
     return dataset
 
 

@@ -9,13 +9,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from bench.errors import BenchError
-from bench.stages.setup import build_model, class_loss, make_batches
 
 if TYPE_CHECKING:
-    from bench.plan import Plan
-    from bench.recipe import Recipe
     from bench.stages.batches import Batches
-    from bench.stages.data import Data
     from bench.stages.optim import Loss
 
 __all__ = ["explain", "fitting_batch_size", "is_out_of_memory"]
@@ -30,17 +26,16 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(text in str(error) for text in _CPU_MESSAGES)
 
 
-def explain(error: Exception, recipe: Recipe, plan: Plan, data: Data) -> Exception:
+def explain(error: Exception, model: torch.nn.Module, batches: Batches, loss: Loss) -> Exception:
     """Out of memory becomes an error that names the batch size that fits; anything else stays as it is."""
     if not is_out_of_memory(error):
         return error
-    model, batches = build_model(recipe, plan, data), make_batches(recipe, plan, data, "train")
-    size = fitting_batch_size(model, batches, class_loss(recipe, plan, data), plan.batch_size)
+    size = fitting_batch_size(model, batches, loss, batches.batch_size)
     if size is None:
         return BenchError("out of memory, even with batches of 1", hint="use a smaller model or data.size")
-    steps = math.ceil(plan.batch_size / size)
+    steps = math.ceil(batches.batch_size / size)
     return BenchError(
-        f"out of memory with batches of {plan.batch_size}; {size} fits",
+        f"out of memory with batches of {batches.batch_size}; {size} fits",
         hint=f"--set train.batch_size={size} --set train.accumulate={steps} keeps the gradient's size",
     )
 

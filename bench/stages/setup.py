@@ -17,6 +17,7 @@ from bench.stages.batches import Batches, Preprocessing, hold, num_steps
 from bench.stages.calibrate import MEMORY_FORMATS, calibrate
 from bench.stages.data import Data, channel_statistics, load, open_dataset
 from bench.stages.features import cache_features
+from bench.stages.memory import explain
 from bench.stages.optim import Loss, make_loss
 from bench.stages.seeding import Generators, derive
 from bench.stages.train import Trainer
@@ -68,7 +69,11 @@ def settle(recipe: Recipe, plan: Plan, data: Data, progress: Progress) -> Plan:
     if "auto" not in {plan.precision, plan.memory_format} and plan.threads is not None:
         return plan
     progress.note("timing a few steps to choose threads, memory format and precision")
-    plan = calibrate(plan, model, make_batches(recipe, plan, data, "train"), class_loss(recipe, plan, data))
+    batches, loss = make_batches(recipe, plan, data, "train"), class_loss(recipe, plan, data)
+    try:
+        plan = calibrate(plan, model, batches, loss)
+    except (RuntimeError, MemoryError) as error:
+        raise explain(error, model, batches, loss) from error
     threads = f"{plan.threads} thread{'s' if plan.threads != 1 else ''}"
     progress.note(f"chose {plan.precision}, {plan.memory_format}, {threads} on {plan.device}")
     return plan
@@ -151,7 +156,7 @@ def make_trainer(
                 batches,
                 views=recipe.train.views if batches.augment else 1,
                 seed=derive(seed, "views"),
-                key=_feature_key(recipe, plan, data),
+                key={"split": split, **_feature_key(recipe, plan, data)},
                 precision=plan.precision,
                 report=lambda done, total: progress.advance("computing features", done, total),
             )

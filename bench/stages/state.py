@@ -50,7 +50,7 @@ def capture(parts: Parts) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
 def restore(parts: Parts, tensors: dict[str, torch.Tensor], state: dict[str, Any]) -> None:
     """Put everything back where `capture` took it."""
     parts.model.load_state_dict(checkpoint.unflatten("model", tensors))
-    moments = checkpoint.unflatten("optimizer", tensors)
+    moments = checkpoint.unflatten("optimizer", tensors, depth=2)
     parts.optimizer.load_state_dict(
         {"state": {int(key): value for key, value in moments.items()}, "param_groups": state["param_groups"]}
     )

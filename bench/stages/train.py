@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, cast
 
 import torch
 
-from bench.errors import BenchError, Interrupted, RecipeError
-from bench.registry import near_miss
+from bench.errors import BenchError, Interrupted
 from bench.stages import checkpoint
 from bench.stages.calibrate import MEMORY_FORMATS, autocast
 from bench.stages.ema import Average
@@ -172,7 +171,9 @@ class Trainer:
         with self.autocast():
             outputs = self._forward(inputs)
         loss = self.loss(outputs, targets).mean()
-        torch.autograd.backward(self._scaler.scale(loss / train.accumulate))
+        first = (step - 1) // train.accumulate * train.accumulate
+        group = min(train.accumulate, len(self.source) - first)  # the last group may be smaller
+        torch.autograd.backward(self._scaler.scale(loss / group))
         if step % train.accumulate == 0 or step == len(self.source):
             if train.clip_norm:
                 self._scaler.unscale_(self._optimizer)
@@ -203,13 +204,10 @@ class Trainer:
         monitor = self.recipe.train.monitor
         if self.validation is None and monitor.startswith("val_"):
             monitor = "train_loss"
-        if monitor not in values:
-            miss = near_miss(monitor, values) or f"; tracked: {', '.join(values)}"
-            raise RecipeError(f"train.monitor: {monitor!r} is not tracked{miss}")
         value, upwards = values[monitor], larger_is_better(monitor)
         self._schedule.epoch(value, larger_is_better=upwards)
         # On a small validation split many epochs share one accuracy; the lower loss then decides.
-        rank = (value if upwards else -value, -values.get("val_loss", 0.0))
+        rank = (-math.inf if math.isnan(value) else value if upwards else -value, -values.get("val_loss", 0.0))
         if self._best_epoch and rank <= self._best:
             return False
         self._best, self._best_epoch = rank, self._epoch

@@ -67,7 +67,7 @@ def test_linear_on_64_pixels_has_122890_parameters() -> None:
 @pytest.mark.parametrize(
     ("batch_norm", "bias"), [((True, True, True, True), False), ((False, True, True, True, True), True)]
 )
-def test_five_layer_mlp_has_27960202_parameters(batch_norm: tuple[bool, ...], bias: bool) -> None:  # noqa: FBT001 -- a parameter of the test
+def test_five_layer_mlp_has_27960202_parameters(batch_norm: tuple[bool, ...], bias: bool) -> None:
     model = mlp(spec_of(size=64), hidden=HIDDEN, dropout=(0.1, 0.08, 0.05, 0.03), batch_norm=batch_norm, bias=bias)
     assert num_parameters(model) == 27_960_202
     assert [layer.p for layer in model.modules() if isinstance(layer, nn.Dropout)] == [0.1, 0.08, 0.05, 0.03, 0]
