@@ -165,7 +165,8 @@ def print_result(runs: Sequence[Run], tracking: str) -> None:
     console.print(f"trained {epochs} epochs in {duration(seconds)} ({speed:,.0f} img/s)", highlight=False)
     for run in runs:
         console.print(Text(f"recorded in {run.folder}"), soft_wrap=True)
-    console.print(Text(f"MLflow: {tracking} (bench ui opens it)"), soft_wrap=True)
+    shown = "off" if tracking == "off" else f"{tracking} (bench ui opens it)"
+    console.print(Text(f"MLflow: {shown}"), soft_wrap=True)
 
 
 def print_runs(runs: Iterable[Run]) -> None:

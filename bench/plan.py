@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from bench.kinds import DataSpec
     from bench.recipe import Recipe
 
-__all__ = ["Plan", "complete", "draft", "from_json"]
+__all__ = ["Plan", "complete", "draft", "from_json", "require_files"]
 
 #: Mean and standard deviation of each channel, in 0..1.
 Statistics: TypeAlias = tuple[tuple[float, ...], tuple[float, ...]]
@@ -149,6 +149,15 @@ def complete(
     )
 
 
+def require_files(plan: Plan) -> None:
+    """Raise RecipeError where a file that the plan names is missing; a plan alone may be made without it."""
+    if plan.weights and not Path(plan.weights).is_file():
+        raise RecipeError(
+            f"model.weights: no file {plan.weights!r} ({plan.reasons['weights']})",
+            hint="--set model.weights=/full/path",
+        )
+
+
 def _find(path: str, key: str) -> tuple[str, str]:
     """Where a file or folder lies: as given if absolute, else here, else below BENCH_DATA, else in the data folder."""
     path = str(Path(path).expanduser())
@@ -164,8 +173,7 @@ def _find(path: str, key: str) -> tuple[str, str]:
 
         folder = Path(platformdirs.user_cache_dir("visionbench")) / "data" / path
         return str(folder), "not in the current folder and BENCH_DATA is not set"
-    looked = "the current folder" + (f" and {home}" if home else " (BENCH_DATA is not set)")
-    raise RecipeError(f"{key}: no {path!r} in {looked}", hint=f"--set {key}=/full/path")
+    return path, "missing: neither in the current folder nor " + (f"in {home}" if home else "below BENCH_DATA, not set")
 
 
 def _device(choice: str, machine: Machine) -> tuple[str, str]:

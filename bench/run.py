@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from bench import environment, record
 from bench.errors import BenchError, Interrupted
 from bench.interrupts import StopRequest
-from bench.plan import Plan, draft, from_json
+from bench.plan import Plan, draft, from_json, require_files
 from bench.progress import Progress
 from bench.registry import find
 from bench.tracking import Mirror
@@ -43,6 +43,7 @@ def run(recipe: Recipe, *, progress: Progress | None = None) -> list[Run]:
     progress = progress or Progress()
     machine = environment.detect()
     plan = draft(recipe, machine)
+    require_files(plan)
     data = load_data(recipe, plan, progress)
     plan = settle(recipe, plan, data, progress)
     with Mirror(progress) as mirror:

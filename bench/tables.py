@@ -22,6 +22,7 @@ __all__ = [
     "ModelKeys",
     "Top",
     "Train",
+    "larger_is_better",
 ]
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -169,6 +170,12 @@ class Plateau(Constant):
 #: The metrics of each evaluation, and what is tracked after every epoch.
 METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "auroc", "log_loss", "ece", "loss")
 TRACKED = ("train_loss", "train_accuracy", *(f"val_{name}" for name in METRICS))
+
+
+def larger_is_better(metric: str) -> bool:
+    """Which way a tracked metric improves: losses and calibration errors fall, everything else rises."""
+    return not metric.endswith(("loss", "ece"))
+
 
 #: Sections of a recipe with fixed keys.
 SECTIONS: Mapping[str, type[Table]] = {"data": Data, "train": Train, "compute": Compute}

@@ -180,7 +180,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_checkpoint(monkeyp
     step = Trainer._step
 
     def poisoned(self: Trainer, number: int, inputs: torch.Tensor, targets: torch.Tensor) -> Any:
-        bad = self._epoch == 2 and number == 3
+        bad = self._so_far.epoch == 2 and number == 3
         return step(self, number, inputs * float("nan") if bad else inputs, targets)
 
     monkeypatch.setattr(Trainer, "_step", poisoned)

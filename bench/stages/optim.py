@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from bench.recipe import Chosen
     from bench.tables import Train
 
-__all__ = ["Loss", "Schedule", "make_loss", "make_optimizer", "probabilities"]
+__all__ = ["Loss", "Schedule", "guesses", "make_loss", "make_optimizer", "probabilities"]
 
 #: Outputs N,K (or N,1) and targets N,num_classes -> the loss of each image, N.
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -53,6 +53,11 @@ def probabilities(outputs: torch.Tensor, loss: str) -> torch.Tensor:
             return torch.cat([1 - chances, chances], 1)
         return chances / chances.sum(1, keepdim=True).clamp_min(1e-12)
     return outputs.softmax(1)
+
+
+def guesses(outputs: torch.Tensor) -> torch.Tensor:
+    """Outputs N,K -> the class of each, N; a single output is a logit of class 1."""
+    return outputs.argmax(1) if outputs.shape[1] > 1 else (outputs[:, 0] > 0).long()
 
 
 def make_optimizer(chosen: Chosen, model: torch.nn.Module) -> torch.optim.Optimizer:

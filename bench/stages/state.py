@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,7 +15,24 @@ if TYPE_CHECKING:
     from bench.stages.optim import Schedule
     from bench.stages.seeding import Generators
 
-__all__ = ["Parts", "capture", "restore"]
+__all__ = ["Counters", "Parts", "capture", "restore"]
+
+
+@dataclass(slots=True)
+class Counters:
+    """How far training has come. `best` ranks the best epoch: the monitor, larger is better, then the lower loss."""
+
+    epoch: int = 0
+    best: tuple[float, float] = (-math.inf, -math.inf)
+    best_epoch: int = 0
+    seconds: float = 0.0
+    images: int = 0
+
+    @classmethod
+    def of(cls, state: dict[str, Any]) -> Counters:
+        """The counters among a checkpoint's values."""
+        values = {field.name: state[field.name] for field in fields(cls)}
+        return cls(**{**values, "best": tuple(values["best"])})
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -17,8 +17,9 @@ from bench.stages.calibrate import MEMORY_FORMATS, autocast
 from bench.stages.ema import Average
 from bench.stages.evaluate import Predictions, predict, score, tracked
 from bench.stages.model import train_mode
-from bench.stages.optim import Loss, Schedule, make_optimizer
-from bench.stages.state import Parts, capture, restore
+from bench.stages.optim import Loss, Schedule, guesses, make_optimizer
+from bench.stages.state import Counters, Parts, capture, restore
+from bench.tables import larger_is_better
 
 if TYPE_CHECKING:
     from bench.plan import Plan
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from bench.stages.batches import Source
     from bench.stages.seeding import Generators
 
-__all__ = ["Outcome", "Trainer", "larger_is_better"]
+__all__ = ["Outcome", "Trainer"]
 
 #: Steps between two looks at the loss on a GPU; each look waits for the device.
 _LOOK_EVERY = 20
@@ -59,11 +60,7 @@ class Trainer:
     progress: Progress
     on_epoch: Callable[[int, dict[str, float]], None]
     should_stop: Callable[[], bool] = lambda: False
-    _epoch: int = field(init=False, default=0)
-    _best: tuple[float, float] = field(init=False, default=(-math.inf, -math.inf))
-    _best_epoch: int = field(init=False, default=0)
-    _seconds: float = field(init=False, default=0.0)
-    _images: int = field(init=False, default=0)
+    _so_far: Counters = field(init=False, default_factory=Counters)
     _optimizer: torch.optim.Optimizer = field(init=False)
     _schedule: Schedule = field(init=False)
     _scaler: torch.amp.GradScaler = field(init=False)
@@ -79,34 +76,34 @@ class Trainer:
         self._scaler = torch.amp.GradScaler(self.plan.device, enabled=self.plan.precision == "fp16")
         if train.ema:
             self._average = Average(self.model, train.ema)
-        forward = self._forward_of(self.model)
-        self._forward = torch.compile(forward) if self.recipe.compute.compile else forward
+        self._forward = self._forward_of(self.model)
+        if self.recipe.compute.compile:
+            self._forward = torch.compile(self._forward)
 
     def fit(self, *, resume: bool = False) -> Outcome:
         """Train to the end, or until stopped; leaves the result's weights in the model.
 
         Raises Interrupted where `should_stop` said so, BenchError where the loss is no number any more.
         """
-        train = self.recipe.train
         if resume:
             self._load()
+        train = self.recipe.train
         self.progress.start_training(
-            epochs=train.epochs, steps=len(self.source), done=self._epoch, title=self.recipe.experiment
+            epochs=train.epochs, steps=len(self.source), done=self._so_far.epoch, title=self.recipe.experiment
         )
         stopped_early = self._exhausted()
-        while self._epoch < train.epochs and not stopped_early:
+        while self._so_far.epoch < train.epochs and not stopped_early:
             values = self._train_epoch()
             if self.validation is not None:
-                predictions = self.predict(self.validation)
-                values |= tracked("val", score(predictions))
+                values |= tracked("val", score(self.predict(self.validation)))
             best = self._judge(values)
-            self.on_epoch(self._epoch, values)  # before the checkpoint: a kill between the two repeats the epoch
+            self.on_epoch(self._so_far.epoch, values)  # before the checkpoint: a kill between the two repeats the epoch
             self._save(best=best)
-            self.progress.epoch(self._epoch, values, best=best)
+            self.progress.epoch(self._so_far.epoch, values, best=best)
             stopped_early = self._exhausted()
         self._take_result()
-        rate = self._images / self._seconds if self._seconds else 0.0
-        return Outcome(self._epoch, self._best_epoch, stopped_early, self._seconds, rate)
+        rate = self._so_far.images / self._so_far.seconds if self._so_far.seconds else 0.0
+        return Outcome(self._so_far.epoch, self._so_far.best_epoch, stopped_early, self._so_far.seconds, rate)
 
     def predict(self, source: Source) -> Predictions:
         """Predictions of the averaged weights where there are such, otherwise of the model's."""
@@ -138,25 +135,23 @@ class Trainer:
         losses: list[torch.Tensor] = []
         correct = torch.zeros((), dtype=torch.int64, device=device)
         images = 0
-        lr = self._schedule.lr
-        start = time.perf_counter()
+        lr, start = self._schedule.lr, time.perf_counter()
         for step, (inputs, targets) in enumerate(self.source.shuffled(self.generators), start=1):
             if self.should_stop():
                 self.progress.end_training()
-                raise Interrupted(f"stopped in epoch {self._epoch + 1}", hint="go on with: bench run --resume")
+                raise Interrupted(f"stopped in epoch {self._so_far.epoch + 1}", hint="go on with: bench run --resume")
             outputs, loss = self._step(step, inputs, targets)
             losses.append(loss)
-            correct += (_guesses(outputs) == targets.argmax(1)).sum()
+            correct += (guesses(outputs) == targets.argmax(1)).sum()
             images += len(inputs)
-            look = step % look_every == 0
-            if look:
+            if look := step % look_every == 0:
                 self._check(losses, step - look_every)
             self.progress.step(loss=loss.item() if look else None)
         self._check(losses, 0)
+        self._so_far.epoch += 1
         seconds = time.perf_counter() - start
-        self._epoch += 1
-        self._seconds += seconds
-        self._images += images
+        self._so_far.seconds += seconds
+        self._so_far.images += images
         return {
             "train_loss": torch.stack(losses).double().mean().item(),
             "train_accuracy": correct.item() / images,
@@ -171,8 +166,8 @@ class Trainer:
         with self.autocast():
             outputs = self._forward(inputs)
         loss = self.loss(outputs, targets).mean()
-        first = (step - 1) // train.accumulate * train.accumulate
-        group = min(train.accumulate, len(self.source) - first)  # the last group may be smaller
+        before = (step - 1) // train.accumulate * train.accumulate
+        group = min(train.accumulate, len(self.source) - before)  # the last group may be smaller
         torch.autograd.backward(self._scaler.scale(loss / group))
         if step % train.accumulate == 0 or step == len(self.source):
             if train.clip_norm:
@@ -188,14 +183,18 @@ class Trainer:
 
     def _check(self, losses: list[torch.Tensor], since: int) -> None:
         """Stop at the first loss that is no number; the last checkpoint stays."""
-        finite = torch.isfinite(torch.stack(losses[since:]))
-        if finite.all():
+        bad = (~torch.isfinite(torch.stack(losses[since:]))).nonzero()
+        if not len(bad):
             return
-        step = since + int((~finite).nonzero()[0].item()) + 1
-        kept = f"the checkpoint of epoch {self._epoch} is kept" if self._epoch else "there is no checkpoint yet"
+        step = since + int(bad[0].item()) + 1
+        kept = (
+            f"the checkpoint of epoch {self._so_far.epoch} is kept"
+            if self._so_far.epoch
+            else "there is no checkpoint yet"
+        )
         self.progress.end_training()
         raise BenchError(
-            f"the loss is {losses[step - 1].item()} at step {step} of epoch {self._epoch + 1}; {kept}",
+            f"the loss is {losses[step - 1].item()} at step {step} of epoch {self._so_far.epoch + 1}; {kept}",
             hint='lower optimizer.lr, set train.clip_norm = 1.0, or use compute.precision = "fp32"',
         )
 
@@ -208,14 +207,14 @@ class Trainer:
         self._schedule.epoch(value, larger_is_better=upwards)
         # On a small validation split many epochs share one accuracy; the lower loss then decides.
         rank = (-math.inf if math.isnan(value) else value if upwards else -value, -values.get("val_loss", 0.0))
-        if self._best_epoch and rank <= self._best:
+        if self._so_far.best_epoch and rank <= self._so_far.best:
             return False
-        self._best, self._best_epoch = rank, self._epoch
+        self._so_far.best, self._so_far.best_epoch = rank, self._so_far.epoch
         return True
 
     def _exhausted(self) -> bool:
         patience = self.recipe.train.patience
-        return bool(patience) and self._epoch - self._best_epoch >= patience
+        return bool(patience) and self._so_far.epoch - self._so_far.best_epoch >= patience
 
     def _keeps_best(self) -> bool:
         return self.recipe.train.keep == "best" and self.validation is not None
@@ -226,16 +225,9 @@ class Trainer:
     def _save(self, *, best: bool) -> None:
         """Best first: a kill between the two repeats the epoch and writes the same best again."""
         if best and self._keeps_best():
-            checkpoint.save(self.folder / "best.safetensors", self._result(), {"epoch": self._epoch})
+            checkpoint.save(self.folder / "best.safetensors", self._result(), {"epoch": self._so_far.epoch})
         tensors, state = capture(self._parts())
-        progress = {
-            "epoch": self._epoch,
-            "best": self._best,
-            "best_epoch": self._best_epoch,
-            "seconds": self._seconds,
-            "images": self._images,
-        }
-        checkpoint.save(self.folder / "last.safetensors", tensors, {**state, **progress})
+        checkpoint.save(self.folder / "last.safetensors", tensors, {**state, **asdict(self._so_far)})
 
     def _load(self) -> None:
         """Take everything up where the last checkpoint left it; nothing to do where there is none yet."""
@@ -244,8 +236,7 @@ class Trainer:
             return
         tensors, state = checkpoint.load(path)
         restore(self._parts(), tensors, state)
-        self._epoch, self._best, self._best_epoch = state["epoch"], tuple(state["best"]), state["best_epoch"]
-        self._seconds, self._images = state["seconds"], state["images"]
+        self._so_far = Counters.of(state)
 
     def _parts(self) -> Parts:
         return Parts(self.model, self._optimizer, self._schedule, self._scaler, self.generators, self._average)
@@ -253,18 +244,7 @@ class Trainer:
     def _take_result(self) -> None:
         """Put the best or the averaged weights into the model."""
         self.progress.end_training()
-        weights = self._result()
-        if self._keeps_best():
-            weights, _ = checkpoint.load(self.folder / "best.safetensors")
+        best = self.folder / "best.safetensors"
+        weights = checkpoint.load(best)[0] if self._keeps_best() else self._result()
         self.model.load_state_dict(weights)
         self._average = None
-
-
-def larger_is_better(metric: str) -> bool:
-    """Which way a tracked metric improves: losses and calibration errors fall, everything else rises."""
-    return not metric.endswith(("loss", "ece"))
-
-
-def _guesses(outputs: torch.Tensor) -> torch.Tensor:
-    """Outputs N,K -> the class of each; a single output is a logit of class 1."""
-    return outputs.argmax(1) if outputs.shape[1] > 1 else (outputs[:, 0] > 0).long()

@@ -25,7 +25,8 @@ from bench.stages.features import cache_features
 from bench.stages.model import freeze
 from bench.stages.optim import make_loss
 from bench.stages.seeding import Generators
-from bench.stages.train import Trainer, larger_is_better
+from bench.stages.train import Trainer
+from bench.tables import larger_is_better
 
 _CPU = torch.device("cpu")
 _RECIPE = '[dataset]\nname = "digits"\n\n[model]\nname = "linear"\n'
