@@ -14,7 +14,8 @@ from bench.stages.setup import make_batches
 if TYPE_CHECKING:
     from bench.record import Run
     from bench.stages.data import Data
-    from bench.stages.train import Outcome, Trainer
+    from bench.stages.state import Outcome
+    from bench.stages.train import Trainer
 
 __all__ = ["write_result"]
 
@@ -40,7 +41,8 @@ def write_result(run: Run, trainer: Trainer, data: Data, outcome: Outcome) -> di
     }
     for split in (name for name in _PREFIXES if name in data.splits):
         batches = make_batches(trainer.recipe, trainer.plan, data, split, held=held)
-        predictions = predict(
+        known = trainer.validated if split == "validation" else None
+        predictions = known or predict(
             model,
             batches,
             batches.images.labels,

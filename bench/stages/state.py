@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from bench.stages.optim import Schedule
     from bench.stages.seeding import Generators
 
-__all__ = ["Counters", "Parts", "capture", "restore"]
+__all__ = ["Counters", "Outcome", "Parts", "capture", "restore"]
 
 
 @dataclass(slots=True)
@@ -33,6 +33,17 @@ class Counters:
         """The counters among a checkpoint's values."""
         values = {field.name: state[field.name] for field in fields(cls)}
         return cls(**{**values, "best": tuple(values["best"])})
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How training ended. `seconds` and `images_per_second` count training steps only."""
+
+    epochs: int
+    best_epoch: int
+    stopped_early: bool
+    seconds: float
+    images_per_second: float
 
 
 @dataclass(frozen=True, slots=True)

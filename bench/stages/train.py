@@ -18,7 +18,7 @@ from bench.stages.ema import Average
 from bench.stages.evaluate import Predictions, predict, score, tracked
 from bench.stages.model import train_mode
 from bench.stages.optim import Loss, Schedule, guesses, make_optimizer
-from bench.stages.state import Counters, Parts, capture, restore
+from bench.stages.state import Counters, Outcome, Parts, capture, restore
 from bench.tables import larger_is_better
 
 if TYPE_CHECKING:
@@ -28,26 +28,18 @@ if TYPE_CHECKING:
     from bench.stages.batches import Source
     from bench.stages.seeding import Generators
 
-__all__ = ["Outcome", "Trainer"]
+__all__ = ["Trainer"]
 
 #: Steps between two looks at the loss on a GPU; each look waits for the device.
 _LOOK_EVERY = 20
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How training ended. `seconds` and `images_per_second` count training steps only."""
-
-    epochs: int
-    best_epoch: int
-    stopped_early: bool
-    seconds: float
-    images_per_second: float
-
-
 @dataclass(slots=True)
 class Trainer:
-    """One training run. `fit` runs it; everything that changes on the way is in its checkpoint."""
+    """One training run. `fit` runs it; everything that changes on the way is in its checkpoint.
+
+    `validated` holds the result's predictions of the validation split where this process has made them.
+    """
 
     model: torch.nn.Module
     recipe: Recipe
@@ -60,6 +52,7 @@ class Trainer:
     progress: Progress
     on_epoch: Callable[[int, dict[str, float]], None]
     should_stop: Callable[[], bool] = lambda: False
+    validated: Predictions | None = field(init=False, default=None)
     _so_far: Counters = field(init=False, default_factory=Counters)
     _optimizer: torch.optim.Optimizer = field(init=False)
     _schedule: Schedule = field(init=False)
@@ -94,9 +87,11 @@ class Trainer:
         stopped_early = self._exhausted()
         while self._so_far.epoch < train.epochs and not stopped_early:
             values = self._train_epoch()
-            if self.validation is not None:
-                values |= tracked("val", score(self.predict(self.validation)))
+            predictions = self.predict(self.validation) if self.validation is not None else None
+            values |= tracked("val", score(predictions)) if predictions else {}
             best = self._judge(values)
+            if best or not self._keeps_best():
+                self.validated = predictions
             self.on_epoch(self._so_far.epoch, values)  # before the checkpoint: a kill between the two repeats the epoch
             self._save(best=best)
             self.progress.epoch(self._so_far.epoch, values, best=best)

@@ -18,6 +18,7 @@ RECIPE = """
 name = "image_folder"
 [data]
 size = 64
+test = 0.0
 [model]
 name = "mobilenet_v2"
 [[augment]]
