@@ -274,7 +274,9 @@ def test_twenty_kills_end_in_the_same_weights(tmp_path: Path) -> None:
     recipe = tmp_path / "tiny.toml"
     recipe.write_text(RECIPE.replace("epochs = 4", "epochs = 30"))
     start = time.monotonic()
-    assert _bench(tmp_path, "run", str(recipe)).wait() == 0
+    first = _bench(tmp_path, "run", str(recipe))
+    first.communicate()  # also closes the pipe
+    assert first.returncode == 0
     seconds = time.monotonic() - start
     (whole,) = _runs(tmp_path)
     draw = random.Random(0)
@@ -286,7 +288,7 @@ def test_twenty_kills_end_in_the_same_weights(tmp_path: Path) -> None:
         process = _bench(folder, "run", str(recipe))
         time.sleep(draw.uniform(0.3, 0.95) * seconds)
         process.kill()
-        process.wait()
+        process.communicate()
         kills += process.returncode == -signal.SIGKILL
         resumed = _bench(folder, "run", str(recipe), "--resume")
         _, errors = resumed.communicate()
