@@ -14,7 +14,6 @@ from bench.commands import Commands
 from bench.errors import BenchError, RecipeError
 
 if TYPE_CHECKING:
-    from bench.recipe import Recipe
     from bench.record import Run
 
 __all__ = ["cli", "main"]
@@ -58,8 +57,10 @@ def run(recipe: Path | None, changes: tuple[str, ...], resume: str | None, *, as
     """
     from bench import record
     from bench import run as stages
-    from bench.console import TerminalProgress, print_json, print_result
+    from bench.console import TerminalProgress, print_json
     from bench.recipe import load
+    from bench.result_tables import print_result
+    from bench.resuming import to_resume
     from bench.tracking import tracking_uri
 
     if resume is not None and resume.endswith(".toml") and recipe is None:
@@ -67,7 +68,7 @@ def run(recipe: Path | None, changes: tuple[str, ...], resume: str | None, *, as
     progress = TerminalProgress()
     progress.note("loading PyTorch and the recipe's plugins")
     if resume is not None:
-        checked, begun = _begun(recipe, changes, resume)
+        checked, begun = to_resume(recipe, changes, resume)
         if begun:
             runs = stages.resume(checked, begun, progress=progress)
         else:
@@ -136,8 +137,9 @@ def plugins(plugin: str | None, *, check: bool, root: Path | None, as_json: bool
 @_json
 def runs(experiment: str | None, *, as_json: bool) -> None:
     """List recorded runs, oldest first."""
-    from bench.console import print_json, print_runs
+    from bench.console import print_json
     from bench.record import list_runs, runs_folder
+    from bench.result_tables import print_runs
 
     found = list(list_runs(experiment))
     if as_json:
@@ -199,31 +201,6 @@ def _fail(message: str, hint: str | None, exit_code: int) -> NoReturn:
     if hint:
         click.echo(click.style("hint: ", bold=True) + hint, err=True)
     sys.exit(exit_code)
-
-
-def _begun(recipe: Path | None, changes: tuple[str, ...], name: str) -> tuple[Recipe, list[Run]]:
-    """The recipe and the runs to go on with; [] where none was started yet. A named run's recorded recipe counts."""
-    from bench.recipe import load, parse
-    from bench.record import find, list_runs
-    from bench.run import unfinished
-
-    if name == "latest" and recipe is not None:
-        checked = load(recipe, changes)
-        begun = unfinished(checked)
-        known = [run for run in list_runs(checked.experiment) if run.info()["recipe_digest"] == checked.digest]
-        if known and not begun:
-            raise RecipeError(f"{recipe}: {known[-1].name} is finished", hint="start a new run without --resume")
-        return checked, begun
-    if name == "latest":
-        open_runs = [known for known in list_runs() if known.status() != "finished"]
-        if not open_runs:
-            raise RecipeError("no unfinished run", hint="bench runs lists what is recorded")
-        chosen = open_runs[-1]
-    else:
-        chosen = find(name)
-    info = chosen.info()
-    checked = parse((chosen.folder / "recipe.toml").read_text(encoding="utf-8"), path=Path(info["recipe"]))
-    return checked, [known for known in list_runs(info["experiment"]) if known.info()["group"] == info["group"]]
 
 
 def _as_json(known: Run) -> dict[str, Any]:

@@ -14,18 +14,14 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.progress import Progress
-from bench.statistics import mean_interval
 
 if TYPE_CHECKING:
     from bench.plan import Plan
-    from bench.record import Run
 
-__all__ = ["TerminalProgress", "duration", "print_json", "print_plan", "print_result", "print_runs", "print_table"]
+__all__ = ["TerminalProgress", "duration", "print_json", "print_plan", "print_table", "stdout"]
 
 #: The version of every --json object.
 JSON_SCHEMA = 1
-
-_STATUS_STYLES = {"finished": "green", "running": "cyan", "interrupted": "yellow", "failed": "red"}
 
 
 class TerminalProgress(Progress):
@@ -136,7 +132,7 @@ def print_table(heads: Sequence[str], rows: Iterable[Sequence[str | Text]], *, r
         table.add_column(head, justify="right" if index in flush else "left", overflow="fold")
     for row in rows:
         table.add_row(*row)
-    _stdout().print(table)
+    stdout().print(table)
 
 
 def print_plan(plan: Plan, open_reason: str) -> None:
@@ -150,39 +146,6 @@ def print_plan(plan: Plan, open_reason: str) -> None:
     print_table(("key", "value", "reason"), rows)
 
 
-def print_result(runs: Sequence[Run], tracking: str) -> None:
-    """The final metrics of each run with intervals, and where they are recorded."""
-    infos = [run.info() for run in runs]
-    metrics = [info.get("metrics", {}) for info in infos]
-    console = _stdout()
-    if len(runs) == 1:
-        _print_splits(metrics[0])
-    else:
-        _print_seeds(infos, metrics)
-    seconds = sum(values["train_seconds"] for values in metrics)
-    epochs = ", ".join(f"{values['epochs']:.0f}" for values in metrics)
-    speed = metrics[0]["images_per_second"]
-    console.print(f"trained {epochs} epochs in {duration(seconds)} ({speed:,.0f} img/s)", highlight=False)
-    for run in runs:
-        console.print(Text(f"recorded in {run.folder}"), soft_wrap=True)
-    shown = "off" if tracking == "off" else f"{tracking} (bench ui opens it)"
-    console.print(Text(f"MLflow: {shown}"), soft_wrap=True)
-
-
-def print_runs(runs: Iterable[Run]) -> None:
-    """A line a run."""
-    rows = []
-    for run in runs:
-        info = run.info()
-        values = info.get("metrics", {})
-        split = "test" if "test_accuracy" in values else "val"
-        accuracy = _with_interval(values, split) if f"{split}_accuracy" in values else ""
-        status = Text(run.status(), style=_STATUS_STYLES.get(run.status(), ""))
-        time = duration(values["train_seconds"]) if "train_seconds" in values else ""
-        rows.append((info["experiment"], run.name, status, accuracy, time))
-    print_table(("experiment", "run", "status", "accuracy [95 %]", "train"), rows, right=(4,))
-
-
 def duration(seconds: float) -> str:
     """Seconds for people: 0.52 s, 41 s, 3:07, 1:02:45."""
     if seconds < 10:  # noqa: PLR2004
@@ -194,45 +157,6 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
-def _print_splits(metrics: Mapping[str, float]) -> None:
-    splits = [
-        (prefix, name) for prefix, name in (("test", "test"), ("val", "validation")) if f"{prefix}_loss" in metrics
-    ]
-    names = {
-        "balanced_accuracy": "balanced accuracy",
-        "macro_f1": "macro F1",
-        "auroc": "AUROC",
-        "log_loss": "log loss",
-        "ece": "calibration error",
-    }
-    rows = [("accuracy [95 %]", *(_with_interval(metrics, prefix) for prefix, _ in splits))]
-    for key, name in names.items():
-        rows.append((name, *(_number(metrics.get(f"{prefix}_{key}")) for prefix, _ in splits)))
-    print_table(("", *(name for _, name in splits)), rows)
-
-
-def _print_seeds(infos: Sequence[Mapping[str, Any]], metrics: Sequence[Mapping[str, float]]) -> None:
-    prefixes = [prefix for prefix in ("test", "val") if f"{prefix}_accuracy" in metrics[0]]
-    rows: list[list[str]] = []
-    for info, values in zip(infos, metrics, strict=True):
-        rows.append([str(info["seed"]), *(_with_interval(values, p) for p in prefixes), f"{values['epochs']:.0f}"])
-    summary = ["mean"]
-    for prefix in prefixes:
-        mean, low, high = mean_interval([values[f"{prefix}_accuracy"] for values in metrics])
-        summary.append(f"{mean:.2%} [{low:.2%}, {min(high, 1):.2%}]")
-    rows.append([*summary, ""])
-    print_table(("seed", *(f"{prefix} accuracy [95 %]" for prefix in prefixes), "epochs"), rows)
-
-
-def _with_interval(metrics: Mapping[str, float], prefix: str) -> str:
-    low, high = metrics[f"{prefix}_accuracy_low"], metrics[f"{prefix}_accuracy_high"]
-    return f"{metrics[f'{prefix}_accuracy']:.2%} [{low:.2%}, {high:.2%}]"
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.4f}"
-
-
 def _shown(value: Any) -> str:
     if isinstance(value, list | tuple):
         shown = ", ".join(f"{item:.4g}" if isinstance(item, float) else str(item) for item in value)
@@ -242,7 +166,7 @@ def _shown(value: Any) -> str:
     return str(value) if value != "" else "-"
 
 
-def _stdout() -> Console:
+def stdout() -> Console:
     """Stdout as it is now; without a terminal, lines are not wrapped at 80 columns."""
     console = Console(highlight=False)
     return console if console.is_terminal else Console(highlight=False, width=max(console.width, 160))

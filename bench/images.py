@@ -7,7 +7,7 @@ import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Literal
+from typing import TYPE_CHECKING, BinaryIO, Literal, TypeAlias
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["BadImage", "Decoding", "decode", "fit", "no_size_warnings"]
+__all__ = ["BadImage", "Box", "Decoding", "decode", "fit", "no_size_warnings"]
 
 FILTERS = {
     "nearest": Image.Resampling.NEAREST,
@@ -26,6 +26,9 @@ FILTERS = {
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
+
+#: Left, top, right and bottom in pixels; right and bottom are excluded.
+Box: TypeAlias = tuple[int, int, int, int]
 
 #: Modes of 16 bits a pixel; Pillow's own conversion to 8 bits clips them, ours scales.
 _DEEP_MODES = {"I;16", "I;16L", "I;16B", "I;16N", "I"}
@@ -47,11 +50,11 @@ class Decoding:
     max_megapixels: float = 100.0
 
 
-def decode(source: Path | bytes, how: Decoding) -> NDArray[np.uint8]:
-    """Decode, turn upright (EXIF), convert and resize one image to uint8 H,W,C.
+def decode(source: Path | bytes, how: Decoding, *, box: Box | None = None) -> NDArray[np.uint8]:
+    """Decode, turn upright (EXIF), convert, cut to a box and resize one image to uint8 H,W,C.
 
     Transparent pixels are laid on white; 16-bit grey is scaled to 8 bits. Raises BadImage for what is empty,
-    truncated, no image at all, or larger than the limit.
+    truncated, no image at all, or larger than the limit, and for a box that is not inside.
     """
     stream: BinaryIO | Path = io.BytesIO(source) if isinstance(source, bytes) else source
     try:
@@ -64,7 +67,7 @@ def decode(source: Path | bytes, how: Decoding) -> NDArray[np.uint8]:
         raise BadImage(_what_it_is(source)) from None
     except Exception as cause:  # on damaged files Pillow's decoders raise whatever they stumble over
         raise BadImage(f"damaged: {cause}") from cause
-    return fit(upright, how)
+    return fit(upright if box is None else _cut(upright, box), how)
 
 
 def fit(image: Image.Image, how: Decoding) -> NDArray[np.uint8]:
@@ -93,6 +96,13 @@ def no_size_warnings() -> Iterator[None]:
             yield
     finally:
         Image.MAX_IMAGE_PIXELS = before
+
+
+def _cut(image: Image.Image, box: Box) -> Image.Image:
+    left, top, right, bottom = box
+    if not (0 <= left < right <= image.width and 0 <= top < bottom <= image.height):
+        raise BadImage(f"the box {list(box)} is not inside its {image.width} x {image.height} pixels")
+    return image.crop(box)
 
 
 def _check_size(image: Image.Image, limit: float) -> None:

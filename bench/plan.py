@@ -6,7 +6,6 @@ calibration. No stage derives any of it again.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -14,10 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from bench.errors import RecipeError
+from bench.places import find_root, find_weights
 
 if TYPE_CHECKING:
     from bench.environment import Machine
-    from bench.kinds import DataSpec
+    from bench.kinds import DataSpec, Task
     from bench.recipe import Recipe
 
 __all__ = ["Plan", "complete", "draft", "from_json", "require_files"]
@@ -47,6 +47,8 @@ class Plan:
     epochs: int
     batch_size: int
     normalize: str
+    task: Task = "classification"
+    num_folds: int | None = None
     channels: int | None = None
     classes: tuple[str, ...] | None = None
     mean: tuple[float, ...] | None = None
@@ -78,8 +80,8 @@ def draft(recipe: Recipe, machine: Machine) -> Plan:
     """What recipe and machine decide. Raises RecipeError where the machine cannot do what the recipe asks."""
     size = recipe.data.size
     height, width = (size, size) if isinstance(size, int) else size
-    root, root_reason = _find(recipe.root or recipe.dataset.name, "dataset.root")
-    weights, weights_reason = _find(recipe.weights, "model.weights") if recipe.weights else ("", "none given")
+    root, root_reason = find_root(recipe.root or recipe.dataset.name)
+    weights, weights_reason = find_weights(recipe.weights)
     device, device_reason = _device(recipe.compute.device, machine)
     precision, precision_reason = _precision(recipe.compute.precision, device, machine)
     threads, threads_reason = _threads(recipe.compute.threads, device, machine)
@@ -125,9 +127,11 @@ def complete(
     statistics: Callable[[], Statistics],
     model_statistics: Statistics | None,
     frozen_backbone: bool,
+    num_folds: int | None = None,
     steps_per_epoch: int,
 ) -> Plan:
     """Fill in what the data and the model decide. `statistics` computes (mean, std) of the training images."""
+    samples = "pairs" if spec.task == "verification" else "images"
     images = ", ".join(f"{sum(classes.values()):,} {name}" for name, classes in counts.items())
     mean, std, reason = _mean_and_std(plan, recipe, spec.channels, statistics, model_statistics)
     choice = recipe.train.cache_features
@@ -140,11 +144,16 @@ def complete(
     views = f"; {recipe.train.views} augmented views of each image" if recipe.augment else ""
     cached_reason = f"the backbone is frozen{views}" if cached else "the backbone is trained"
     return plan.decided(
-        classes=(spec.classes, f"{spec.num_classes} classes; {images}"),
+        task=(spec.task, "of the dataset"),
+        num_folds=(
+            num_folds or 0,
+            f"a run for each; {images} in the first" if num_folds else "the dataset has no folds",
+        ),
+        classes=(spec.classes, f"{spec.num_classes} classes; {images} {samples}"),
         channels=(spec.channels, "of the dataset" if recipe.data.channels == "auto" else "given by the recipe"),
         mean=(mean, reason),
         std=(std, reason),
-        steps_per_epoch=(steps_per_epoch, f"training images / batch size; {steps_per_epoch * plan.epochs:,} in all"),
+        steps_per_epoch=(steps_per_epoch, f"training {samples} / batch size; {steps_per_epoch * plan.epochs:,} in all"),
         cache_features=(cached, "switched off by the recipe" if choice == "off" else cached_reason),
     )
 
@@ -156,24 +165,6 @@ def require_files(plan: Plan) -> None:
             f"model.weights: no file {plan.weights!r} ({plan.reasons['weights']})",
             hint="--set model.weights=/full/path",
         )
-
-
-def _find(path: str, key: str) -> tuple[str, str]:
-    """Where a file or folder lies: as given if absolute, else here, else below BENCH_DATA, else in the data folder."""
-    path = str(Path(path).expanduser())
-    if Path(path).is_absolute():
-        return path, "given as an absolute path"
-    if Path(path).exists():
-        return str(Path(path).resolve()), "found below the current folder"
-    home = os.environ.get("BENCH_DATA")
-    if home and ((Path(home) / path).exists() or key == "dataset.root"):
-        return str(Path(home).resolve() / path), "below the folder that BENCH_DATA names"
-    if key == "dataset.root":
-        import platformdirs
-
-        folder = Path(platformdirs.user_cache_dir("visionbench")) / "data" / path
-        return str(folder), "not in the current folder and BENCH_DATA is not set"
-    return path, "missing: neither in the current folder nor " + (f"in {home}" if home else "below BENCH_DATA, not set")
 
 
 def _device(choice: str, machine: Machine) -> tuple[str, str]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import tables
+from bench.distributions import parse_distribution
 from bench.errors import PluginError, RecipeError
 from bench.registry import find, near_miss
 from bench.schema import RESERVED, Table, options_model, validate
@@ -54,6 +55,7 @@ class Recipe:
     optimizer: Chosen
     scheduler: Chosen
     data: tables.Data
+    init: tables.Init
     train: tables.Train
     compute: tables.Compute
 
@@ -210,9 +212,23 @@ def _contradictions(parts: Mapping[str, Any]) -> list[str]:
         found.append("data.mean: as many values as data.std are needed, one a channel")
     if compute.precision == "fp16" and compute.device == "cpu":
         found.append('compute.precision: "fp16" needs CUDA; use "bf16" or "auto"')
-    if train.loss == "nll" and train.label_smoothing:
+    if train.loss in {"nll", "contrastive"} and train.label_smoothing:
         found.append("train.label_smoothing: only with the loss cross_entropy or bce")
+    found += _unknown_distributions(parts["init"])
     if train.monitor not in tables.TRACKED:
         miss = near_miss(train.monitor, tables.TRACKED) or f"; tracked: {', '.join(tables.TRACKED)}"
         found.append(f"train.monitor: {train.monitor!r} is not tracked{miss}")
+    return found
+
+
+def _unknown_distributions(init: tables.Init) -> list[str]:
+    found = []
+    for key, text in init:
+        try:
+            name = parse_distribution(text)[0] if text else ""
+        except ValueError as cause:
+            found.append(f"init.{key}: {cause}")
+            continue
+        if key.endswith("bias") and name.startswith(("xavier", "kaiming", "orthogonal")):
+            found.append(f"init.{key}: {name} is for weights; biases take normal, uniform, constant, zeros or ones")
     return found

@@ -29,7 +29,7 @@ from typing import Any
 from bench.errors import BenchError, RecipeError
 from bench.files import sha256, write_json, write_text
 
-__all__ = ["SCHEMA", "Run", "create", "find", "list_runs", "new_group", "runs_folder", "this_process"]
+__all__ = ["SCHEMA", "Run", "create", "find", "find_mirrored", "list_runs", "new_group", "runs_folder", "this_process"]
 
 #: The version of the layout above.
 SCHEMA = 1
@@ -112,14 +112,25 @@ def runs_folder() -> Path:
     return Path(os.environ.get("BENCH_RUNS", "runs"))
 
 
-def create(experiment: str, *, group: str, seed: int, recipe_text: str, plan: dict[str, Any], **info: Any) -> Run:
-    """Make a new run's folder. Runs of one `bench run` with several seeds share their group."""
-    folder = runs_folder() / _safe(experiment) / f"{group}-s{seed}"
+def create(
+    experiment: str,
+    *,
+    group: str,
+    seed: int,
+    recipe_text: str,
+    plan: dict[str, Any],
+    fold: int | None = None,
+    **info: Any,
+) -> Run:
+    """Make a new run's folder. Runs of one `bench run` with several seeds or folds share their group."""
+    name = f"{group}-s{seed}" if fold is None else f"{group}-f{fold}-s{seed}"
+    folder = runs_folder() / _safe(experiment) / name
     folder.mkdir(parents=True)
     run = Run(folder.resolve())
     write_text(folder / "recipe.toml", recipe_text)
     write_json(folder / "plan.json", plan)
     first = {"schema": SCHEMA, "id": secrets.token_hex(8), "experiment": experiment, "group": group, "seed": seed}
+    first |= {} if fold is None else {"fold": fold}
     write_json(
         folder / "run.json", {**first, "status": "running", "process": this_process(), "created": _now(), **info}
     )
@@ -153,6 +164,18 @@ def find(name: str) -> Run:
         raise RecipeError(f"no run {name!r} in {runs_folder()}", hint="bench runs lists them")
     names = ", ".join(run.name for run in fits[:5])
     raise RecipeError(f"{name!r} fits {len(fits)} runs: {names}", hint="give more of the name")
+
+
+def find_mirrored(mlflow_id: str) -> Run | None:
+    """The run that MLflow knows by this id; None where no folder says so."""
+    for run in list_runs():
+        try:
+            known = json.loads((run.folder / "mlflow.json").read_text(encoding="utf-8"))["run_id"]
+        except (OSError, ValueError, KeyError):
+            continue
+        if known == mlflow_id:
+            return run
+    return None
 
 
 def this_process() -> dict[str, Any]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from bench import environment, record
@@ -25,7 +25,7 @@ __all__ = ["resume", "run", "unfinished"]
 
 @dataclass(frozen=True, slots=True)
 class _Bench:
-    """What the seeds of one recipe share."""
+    """What the seeds of one recipe share. Where the dataset has folds, so has the recipe, a bench for each."""
 
     recipe: Recipe
     plan: Plan
@@ -34,10 +34,11 @@ class _Bench:
     group: str
     progress: Progress
     mirror: Mirror
+    fold: int | None = None
 
 
 def run(recipe: Recipe, *, progress: Progress | None = None) -> list[Run]:
-    """Train, evaluate and record a recipe, once for each of its seeds. Returns the runs' folders."""
+    """Train, evaluate and record a recipe, once for each fold and seed. Returns the runs' folders."""
     from bench.stages.setup import load_data, settle
 
     progress = progress or Progress()
@@ -48,7 +49,7 @@ def run(recipe: Recipe, *, progress: Progress | None = None) -> list[Run]:
     plan = settle(recipe, plan, data, progress)
     with Mirror(progress) as mirror:
         bench = _Bench(recipe, plan, data, machine, record.new_group(), progress, mirror)
-        return [_run_seed(bench, _new_run(bench, seed)) for seed in plan.seeds]
+        return [_run_seed(part, _new_run(part, seed)) for part in _folds(bench) for seed in plan.seeds]
 
 
 def resume(recipe: Recipe, begun: Sequence[Run], *, progress: Progress | None = None) -> list[Run]:
@@ -60,10 +61,10 @@ def resume(recipe: Recipe, begun: Sequence[Run], *, progress: Progress | None = 
     from bench.stages.setup import load_data
 
     progress = progress or Progress()
-    for known in begun:
-        if known.status() == "running":
-            raise BenchError(f"{known.name} is still running", hint="wait for it, or stop it first")
-    plan = from_json(json.loads((begun[0].folder / "plan.json").read_text(encoding="utf-8")))
+    for run_ in begun:
+        if run_.status() == "running":
+            raise BenchError(f"{run_.name} is still running", hint="wait for it, or stop it first")
+    plan = _recorded_plan(begun[0])
     data = load_data(recipe, plan, progress)
     info = begun[0].info()
     if info["dataset"]["fingerprint"] != data.fingerprint:
@@ -71,10 +72,10 @@ def resume(recipe: Recipe, begun: Sequence[Run], *, progress: Progress | None = 
             f"{plan.dataset_root}: the dataset has changed since {begun[0].name} was started",
             hint="restore the dataset, or start a new run without --resume",
         )
-    by_seed = {run.info()["seed"]: run for run in begun}
+    known = {(run.info().get("fold"), run.info()["seed"]): run for run in begun}
     with Mirror(progress) as mirror:
         bench = _Bench(recipe, plan, data, environment.detect(), info["group"], progress, mirror)
-        return [_go_on(bench, seed, by_seed.get(seed)) for seed in plan.seeds]
+        return [_go_on(part, seed, known.get((part.fold, seed))) for part in _folds(bench) for seed in plan.seeds]
 
 
 def unfinished(recipe: Recipe) -> list[Run]:
@@ -85,15 +86,39 @@ def unfinished(recipe: Recipe) -> list[Run]:
         if info["recipe_digest"] == recipe.digest:
             groups.setdefault(info["group"], []).append(known)
     for group in reversed(groups.values()):
-        if sum(known.status() == "finished" for known in group) < len(recipe.seeds):
+        asked_for = len(recipe.seeds) * (_recorded_plan(group[0]).num_folds or 1)
+        if sum(known.status() == "finished" for known in group) < asked_for:
             return group
     return []
 
 
+def _recorded_plan(run: Run) -> Plan:
+    return from_json(json.loads((run.folder / "plan.json").read_text(encoding="utf-8")))
+
+
+def _folds(bench: _Bench) -> Iterator[_Bench]:
+    """The bench itself; or, where the dataset has folds, one for each, with the data and the plan of its own.
+
+    The machine's choices are those of the first fold: each is calibrated once.
+    """
+    from bench.stages.setup import load_data, settle
+
+    if not bench.plan.num_folds:
+        yield bench
+        return
+    first = bench.plan
+    for fold in range(bench.plan.num_folds):
+        data = load_data(bench.recipe, first, bench.progress, fold=fold)
+        plan = settle(bench.recipe, first, data, bench.progress)
+        yield replace(bench, plan=plan, data=data, fold=fold)
+
+
 def _go_on(bench: _Bench, seed: int, begun: Run | None) -> Run:
-    if begun is not None and begun.status() == "finished":
+    if begun is None:
+        return _run_seed(bench, _new_run(bench, seed))
+    if begun.status() == "finished":
         return begun
-    return _run_seed(bench, begun or _new_run(bench, seed))
+    return _run_seed(replace(bench, plan=_recorded_plan(begun)), begun)
 
 
 def _new_run(bench: _Bench, seed: int) -> Run:
@@ -104,6 +129,7 @@ def _new_run(bench: _Bench, seed: int) -> Run:
         recipe.experiment,
         group=bench.group,
         seed=seed,
+        fold=bench.fold,
         recipe_text=recipe.text,
         plan=bench.plan.as_json(),
         recipe=str(recipe.path),
@@ -129,7 +155,8 @@ def _run_seed(bench: _Bench, run: Run) -> Run:
     from bench.stages.setup import augmentations, make_trainer
 
     bench.mirror.watch(run)
-    bench.progress.note(f"run {run.name}" + (f", seed {run.info()['seed']}" if len(bench.plan.seeds) > 1 else ""))
+    fold = f", fold {bench.fold} of {bench.plan.num_folds}" if bench.fold is not None else ""
+    bench.progress.note(f"run {run.name}{fold}" + (f", seed {run.info()['seed']}" if len(bench.plan.seeds) > 1 else ""))
     run.update(status="running", process=record.this_process())
     try:
         trainer = make_trainer(
@@ -171,4 +198,5 @@ def _explain(bench: _Bench, error: Exception) -> Exception:
     if not is_out_of_memory(error):
         return error
     parts = (bench.recipe, bench.plan, bench.data)
-    return explain(error, build_model(*parts), make_batches(*parts, "train"), class_loss(*parts))
+    batches = make_batches(bench.plan, bench.data, "train")
+    return explain(error, build_model(*parts), batches, class_loss(*parts), task=bench.plan.task)

@@ -8,7 +8,7 @@ import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from pydantic.errors import PydanticUserError
@@ -74,8 +74,8 @@ def options_model(kind: str, plugin: Callable[..., Any]) -> type[BaseModel]:
 
 
 def describe(model: type[BaseModel]) -> tuple[Option, ...]:
-    """The keys of a table with types and defaults in words."""
-    return tuple(_describe_one(name, info) for name, info in model.model_fields.items())
+    """The keys of a table with types and defaults in words; those of an array's tables follow as "blocks.N.kernel"."""
+    return tuple(_described(model))
 
 
 def validate(model: type[BaseModel], table: Mapping[str, Any], key: str) -> tuple[dict[str, Any], list[str]]:
@@ -92,26 +92,69 @@ def validate(model: type[BaseModel], table: Mapping[str, Any], key: str) -> tupl
 
 
 def problems_of(error: ValidationError, model: type[BaseModel], key: str = "") -> list[str]:
-    """Every problem of a table as one line: dotted key, what was given, what is allowed, the near miss."""
+    """Every problem of a table as one line: dotted key, what was given, what is allowed, the near miss.
+
+    In a table inside of a table the key is the whole way: "model.blocks.2.kernel".
+    """
     lines: dict[str, str] = {}
     for problem in error.errors():
-        field = str(problem["loc"][0]) if problem["loc"] else ""
-        dotted = ".".join(filter(None, [key, field]))
+        place = _place_of(problem["loc"], model)
+        dotted = ".".join(filter(None, [key, *place.keys]))
         given = json.dumps(problem["input"], default=str)[:60]
         if problem["type"] == "extra_forbidden":
-            allowed = sorted(model.model_fields)
-            miss = near_miss(field, allowed) or f"; allowed: {', '.join(allowed) or 'none'}"
+            allowed = sorted(place.table.model_fields)
+            miss = near_miss(place.keys[-1], allowed) or f"; allowed: {', '.join(allowed) or 'none'}"
             lines[dotted] = f"unknown key{miss}"
-        elif problem["type"] == "missing" and len(problem["loc"]) > 1:  # an item of an array
-            field_type = _words(model.model_fields[field].annotation)
-            lines[dotted] = f"must be {field_type}, but {json.dumps(problem['input'], default=str)} was given"
-        elif problem["type"] == "missing":
+        elif problem["type"] == "missing" and not place.inside:
             lines[dotted] = "required, but not given"
-        elif dotted in lines and field:  # the members of a union fail one by one; together they say what is allowed
-            lines[dotted] = f"must be {_words(model.model_fields[field].annotation)}, but {given} was given"
+        elif place.type is not None and (problem["type"] in {"missing", "model_type"} or dotted in lines):
+            # The members of a union fail one by one; together they say what is allowed.
+            lines[dotted] = f"must be {_words(place.type)}, but {given} was given"
         else:
             lines[dotted] = f"{problem['msg'][:1].lower()}{problem['msg'][1:]}, but {given} was given"
     return [f"{dotted}: {text}" for dotted, text in lines.items()]
+
+
+class _Place(NamedTuple):
+    """Where a problem is: the keys that lead there, the innermost table, the last key's type, and whether the problem
+    is inside of that key's value.
+    """
+
+    keys: list[str]
+    table: type[BaseModel]
+    type: Any = None
+    inside: bool = False
+
+
+def _place_of(location: tuple[int | str, ...], model: type[BaseModel]) -> _Place:
+    """Read pydantic's location, in which the members of a union stand among keys and positions."""
+    keys: list[str] = []
+    place, tables = _Place(keys, model), [model]
+    for step in location:
+        owner = next((table for table in tables if step in table.model_fields), None)
+        member = next((table for table in tables if step == table.__name__), None)
+        if not tables:  # an item of an array of plain values, or a member of a union of them
+            return place._replace(inside=True)
+        if owner:
+            keys.append(str(step))
+            place = _Place(keys, owner, owner.model_fields[str(step)].annotation)
+            tables = _tables_in(place.type)
+        elif member:
+            tables = [member]
+        elif isinstance(step, int):
+            keys.append(str(step))
+            place = _Place(keys, tables[0], tables[0])
+        elif step == location[-1] and "[" not in step:  # an unknown key
+            keys.append(step)
+            place = _Place(keys, tables[0])
+    return place
+
+
+def _tables_in(annotation: Any) -> list[type[BaseModel]]:
+    """The tables that a value of this type can hold."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [table for argument in typing.get_args(annotation) for table in _tables_in(argument)]
 
 
 def _option_types(plugin: Callable[..., Any], options: Iterable[str]) -> dict[str, Any]:
@@ -142,6 +185,14 @@ def _signature_faults(kind: str, parameters: list[inspect.Parameter], hints: Map
             yield f"option {parameter.name!r} is a key of the core"
 
 
+def _described(model: type[BaseModel], prefix: str = "") -> Iterator[Option]:
+    for name, info in model.model_fields.items():
+        yield _describe_one(f"{prefix}{name}", info)
+        for table in _tables_in(info.annotation):
+            position = "" if info.annotation is table else "N."
+            yield from _described(table, f"{prefix}{name}.{position}")
+
+
 def _describe_one(name: str, info: Any) -> Option:
     kind = _words(info.annotation)
     bounds = [
@@ -154,12 +205,19 @@ def _describe_one(name: str, info: Any) -> Option:
         default = "required"
     else:
         value = info.get_default(call_default_factory=True)
-        default = "" if value is None else json.dumps(value, default=str)
+        default = "" if value is None else json.dumps(value, default=_plain)
     return Option(name, " ".join([kind, ", ".join(bounds)]).strip(), default, info.description or "")
 
 
+def _plain(value: Any) -> Any:
+    """A value in terms of JSON; of a table what differs from its defaults."""
+    return value.model_dump(exclude_defaults=True) if isinstance(value, BaseModel) else str(value)
+
+
 def _words(annotation: Any) -> str:
-    """A type as a person would say it: 'int', '"a" | "b"', 'array of float'."""
+    """A type as a person would say it: 'int', '"a" | "b"', 'array of float', 'array of tables {a, b}'."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return f"table {{{', '.join(annotation.model_fields)}}}"
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is typing.Literal:
         return " | ".join(json.dumps(value) for value in arguments)
@@ -168,7 +226,7 @@ def _words(annotation: Any) -> str:
     if origin in {tuple, list} and arguments:
         items = list(dict.fromkeys(_words(item) for item in arguments if item is not Ellipsis))
         count = "" if Ellipsis in arguments or origin is list else f"{len(arguments)} "
-        return f"array of {count}{' | '.join(items)}"
+        return f"array of {count}{' | '.join(items)}".replace("table {", "tables {")
     if arguments:
         return " | ".join(_words(item) for item in arguments if item is not type(None))
     return {"str": "string", "bool": "boolean", "Path": "path"}.get(

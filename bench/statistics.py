@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-__all__ = ["mean_interval", "wilson_interval"]
+__all__ = ["mean_and_standard_error", "mean_interval", "wilson_interval"]
 
 #: The 97.5 % quantile of the normal distribution.
 _Z = 1.959963984540054
@@ -26,8 +26,14 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
     """(mean, low, high): the mean over seeds with its 95 % interval by Student's t; needs at least two values."""
     from scipy.stats import t
 
+    mean, error = mean_and_standard_error(values)
+    half = float(t.ppf(0.975, len(values) - 1)) * error
+    return mean, mean - half, mean + half
+
+
+def mean_and_standard_error(values: Sequence[float]) -> tuple[float, float]:
+    """(mean, standard error of the mean): what LFW's protocol reports over its folds; needs at least two values."""
     count = len(values)
     mean = math.fsum(values) / count
     deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (count - 1))
-    half = float(t.ppf(0.975, count - 1)) * deviation / math.sqrt(count)
-    return mean, mean - half, mean + half
+    return mean, deviation / math.sqrt(count)

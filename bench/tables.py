@@ -11,6 +11,7 @@ from bench.schema import Table
 
 __all__ = [
     "METRICS",
+    "METRICS_OF",
     "OPTIMIZERS",
     "SCHEDULERS",
     "SECTIONS",
@@ -19,6 +20,7 @@ __all__ = [
     "Compute",
     "Data",
     "DatasetKeys",
+    "Init",
     "ModelKeys",
     "Top",
     "Train",
@@ -63,6 +65,11 @@ class Data(Table):
     memory_gb: Annotated[float, Field(ge=0)] | Literal["auto"] = Field(
         "auto", description="sets larger than this are streamed from disk; auto: half of the free memory"
     )
+    copies: Count = Field(
+        1,
+        description="above 1, augmentation is offline: the training set is each image as it is and copies - 1 times "
+        "augmented, drawn once and kept in memory; 1: a new draw in every epoch",
+    )
 
 
 class Train(Table):
@@ -70,9 +77,12 @@ class Train(Table):
 
     epochs: Count = Field(10, description="passes over the training images")
     batch_size: Count = Field(64, description="images a step")
-    loss: Literal["cross_entropy", "nll", "bce"] = Field(
-        "cross_entropy", description="bce: sigmoid outputs, one for two classes or one a class"
+    loss: Literal["cross_entropy", "nll", "bce", "contrastive"] = Field(
+        "cross_entropy",
+        description="bce: sigmoid outputs, one for two classes or one a class; contrastive: distances of pairs; "
+        "pairs need bce or contrastive",
     )
+    margin: Positive = Field(1.0, description="with contrastive, how far apart a different pair must be")
     label_smoothing: Fraction = Field(0.0, description="share of the target spread over all classes")
     class_weights: Literal["none", "balanced"] | tuple[Positive, ...] = Field(
         "none", description="weight of each class in the loss; balanced: inverse to its frequency"
@@ -90,6 +100,17 @@ class Train(Table):
         description="compute a frozen backbone's features once; auto: where the backbone is wholly frozen",
     )
     views: Count = Field(4, description="augmented views of each image in the feature cache")
+
+
+class Init(Table):
+    """How layers start: normal(mean, std), uniform(low, high), constant(value), zeros, ones, xavier_uniform,
+    xavier_normal, kaiming_uniform, kaiming_normal or orthogonal; by default as the layer itself does.
+    """
+
+    conv_weight: str = Field("", description='weights of convolutions: "normal(0, 0.01)"')
+    conv_bias: str = Field("", description="their biases")
+    linear_weight: str = Field("", description="weights of fully connected layers")
+    linear_bias: str = Field("", description="their biases")
 
 
 class Compute(Table):
@@ -164,21 +185,31 @@ class Plateau(Constant):
 
     factor: Annotated[float, Field(gt=0, lt=1)] = Field(0.1, description="factor")
     wait: Annotated[int, Field(ge=0)] = Field(5, description="epochs without improvement before that")
+    decay: Annotated[float, Field(gt=0, le=1)] = Field(
+        1.0, description="factor after every epoch besides: 0.99 takes off 1 %"
+    )
     min_lr: Annotated[float, Field(ge=0)] = Field(0.0, description="never below")
 
 
-#: The metrics of each evaluation, and what is tracked after every epoch.
-METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "auroc", "log_loss", "ece", "loss")
+#: The metrics of each task's evaluation, and what is tracked after every epoch.
+METRICS_OF: Mapping[str, tuple[str, ...]] = {
+    "classification": ("accuracy", "balanced_accuracy", "macro_f1", "auroc", "log_loss", "ece", "loss"),
+    "verification": (
+        *("accuracy", "auroc", "eer", "tar_at_far_0.01", "tar_at_far_0.001"),
+        *("log_loss", "ece", "loss"),
+    ),
+}
+METRICS = tuple(dict.fromkeys(name for names in METRICS_OF.values() for name in names))
 TRACKED = ("train_loss", "train_accuracy", *(f"val_{name}" for name in METRICS))
 
 
 def larger_is_better(metric: str) -> bool:
-    """Which way a tracked metric improves: losses and calibration errors fall, everything else rises."""
-    return not metric.endswith(("loss", "ece"))
+    """Which way a tracked metric improves: losses and errors fall, everything else rises."""
+    return not metric.endswith(("loss", "ece", "eer"))
 
 
 #: Sections of a recipe with fixed keys.
-SECTIONS: Mapping[str, type[Table]] = {"data": Data, "train": Train, "compute": Compute}
+SECTIONS: Mapping[str, type[Table]] = {"data": Data, "init": Init, "train": Train, "compute": Compute}
 OPTIMIZERS: Mapping[str, type[Table]] = {"sgd": Sgd, "adam": Adam, "adamw": Adam, "rmsprop": Rmsprop}
 SCHEDULERS: Mapping[str, type[Table]] = {
     "none": Constant,
@@ -212,7 +243,9 @@ class ModelKeys(Table):
     """The core's keys of [model]; the plugin's options stand beside them."""
 
     name: str = Field(min_length=1, description="a model plugin")
-    weights: str = Field("", description="a .safetensors file to start from; the head may differ")
+    weights: str = Field(
+        "", description='a .safetensors file to start from, or a recorded run: "runs:/RUN"; the head may differ'
+    )
     freeze: tuple[str, ...] = Field((), description='parts that are not trained, by module name: ["features"]')
 
 

@@ -9,18 +9,23 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
 
+from bench.errors import RecipeError
+
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from bench.kinds import Augmentation
-    from bench.stages.data import Data, ImageSet
+    from bench.stages.data import Data
+    from bench.stages.image_set import ImageSet
     from bench.stages.seeding import Generators
 
-__all__ = ["Batches", "Preprocessing", "Source", "hold", "num_steps", "one_hot"]
+__all__ = ["Batches", "Preprocessing", "Source", "augment_pairs", "hold", "in_halves", "num_steps", "one_hot"]
 
 #: Batches that the reading thread may be ahead.
 _AHEAD = 3
@@ -46,7 +51,10 @@ class Preprocessing:
 
 
 class Source(Protocol):
-    """Where batches come from: images, or a frozen backbone's features."""
+    """Where batches come from: images, or a frozen backbone's features.
+
+    Of n pairs the inputs are 2n long: the first images of all pairs, then the second ones.
+    """
 
     images: ImageSet
 
@@ -90,12 +98,26 @@ class Batches:
         order = torch.arange(len(self.images))
         return self._prepare(order, -(-len(order) // self.batch_size), generator)
 
+    def distinct(self) -> Batches:
+        """The images that these batches consist of, each once; of pairs without their labels."""
+        if self.images.rows.ndim == 1:
+            return self
+        rows = self.images.distinct_rows()
+        images = replace(self.images, rows=rows, labels=np.zeros_like(rows), ids=tuple(map(str, rows.tolist())))
+        return replace(self, images=images)
+
+    def resized(self, batch_size: int) -> Batches:
+        """The same batches in another size."""
+        return replace(self, batch_size=batch_size)
+
     def _prepare(
         self, order: torch.Tensor, steps: int, generator: torch.Generator | None
     ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         for images, targets in self._read(order, steps):
             pixels = self.preprocessing.scale(images)
-            if generator is not None:
+            if generator is not None and self.images.rows.ndim > 1:
+                pixels = augment_pairs(self.augment, pixels, targets, generator)
+            elif generator is not None:
                 for augmentation in self.augment:
                     pixels, targets = augmentation(pixels, targets, generator)  # noqa: PLW2901
             yield self.preprocessing.normalise(pixels), targets
@@ -104,19 +126,16 @@ class Batches:
         """uint8 N,H,W,C and targets, both on the device."""
         chosen = [order[step * self.batch_size : (step + 1) * self.batch_size] for step in range(steps)]
         if self.held is not None:
-            rows = torch.from_numpy(self.images.rows)
             for positions in chosen:
+                rows = torch.from_numpy(in_halves(self.images.rows[positions.numpy()]))
                 yield (
-                    self.held.index_select(0, rows[positions].to(self.device)),
+                    self.held.index_select(0, rows.to(self.device)),
                     self._targets.index_select(0, positions.to(self.device)),
                 )
             return
 
         def gather(positions: torch.Tensor) -> torch.Tensor:
-            # In the order of the file, which a disk reads faster; then back into the order asked for.
-            rows = self.images.rows[positions.numpy()]
-            by_row = np.argsort(rows)
-            pixels = torch.from_numpy(self.images.images[rows[by_row]])[torch.from_numpy(np.argsort(by_row))]
+            pixels = self._from_file(in_halves(self.images.rows[positions.numpy()]))
             return pixels.pin_memory() if self.device.type == "cuda" else pixels
 
         for positions, pixels in zip(chosen, _ahead(gather, chosen), strict=True):
@@ -124,6 +143,35 @@ class Batches:
                 pixels.to(self.device, non_blocking=True),
                 self._targets.index_select(0, positions.to(self.device)),
             )
+
+    def _from_file(self, rows: NDArray[np.int64]) -> torch.Tensor:
+        """Images in the order of the file, which a disk reads faster; then back into the order asked for."""
+        by_row = np.argsort(rows)
+        return torch.from_numpy(self.images.images[rows[by_row]])[torch.from_numpy(np.argsort(by_row))]
+
+
+def augment_pairs(
+    augment: Sequence[Augmentation], pixels: torch.Tensor, targets: torch.Tensor, generator: torch.Generator
+) -> torch.Tensor:
+    """Augment both halves of pixels 2n,C,H,W, each image by itself.
+
+    Raises RecipeError for an augmentation that changes targets: mixed images show nobody.
+    """
+    both = torch.cat([targets, targets])
+    for augmentation in augment:
+        pixels, after = augmentation(pixels, both, generator)
+        if after is not both and not torch.equal(after, both):
+            name = getattr(augmentation, "__qualname__", repr(augmentation)).partition(".")[0]
+            raise RecipeError(
+                f"augment: {name} mixes images and their targets, which pairs do not allow",
+                hint=f"take {name} out of the recipe",
+            )
+    return pixels
+
+
+def in_halves(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Rows n as they are; of pairs n,2 all first images, then all second ones, 2n."""
+    return rows.T.reshape(-1)
 
 
 def hold(data: Data, device: torch.device) -> dict[int, torch.Tensor]:

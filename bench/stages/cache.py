@@ -58,16 +58,24 @@ def cache_folder() -> Path:
 
 
 def load_images(
-    images: NDArray[np.uint8] | Sequence[Path], how: Decoding, *, report: Report | None = None
+    images: NDArray[np.uint8] | Sequence[Path],
+    how: Decoding,
+    *,
+    boxes: NDArray[np.integer] | None = None,
+    report: Report | None = None,
 ) -> CachedImages:
-    """Images as one array of the asked size. Raises DataError where a file is missing or the disk is full."""
+    """Images as one array of the asked size, files cut to their boxes (N,4) before.
+
+    Raises DataError where a file is missing or the disk is full.
+    """
     if isinstance(images, np.ndarray):
         return _from_array(images, how, report)
     folder = cache_folder() / "images"
-    index = folder / f"{_stat_key(images, how)}.json"
+    cuts = None if boxes is None else np.ascontiguousarray(boxes, dtype=np.int64)
+    index = folder / f"{_stat_key(images, how, cuts)}.json"
     entry = _read_index(index, folder)
     if entry is None:
-        entry = _decode_all(images, how, folder, report)
+        entry = _decode_all(images, how, cuts, folder, report)
         write_json(index, entry)
     bad = {int(position): reason for position, reason in entry["bad"].items()}
     return CachedImages(np.load(folder / entry["file"], mmap_mode="r"), entry["content"], bad)
@@ -101,10 +109,13 @@ def _from_array(images: NDArray[np.uint8], how: Decoding, report: Report | None)
     return CachedImages(np.load(folder / name, mmap_mode="r"), content.hexdigest(), {})
 
 
-def _decode_all(paths: Sequence[Path], how: Decoding, folder: Path, report: Report | None) -> dict[str, Any]:
+def _decode_all(
+    paths: Sequence[Path], how: Decoding, boxes: NDArray[np.int64] | None, folder: Path, report: Report | None
+) -> dict[str, Any]:
     """Read, hash and decode every file into the array's file; what is bad is listed, not raised."""
-    content = hashlib.sha256()
+    content = hashlib.sha256(b"" if boxes is None else boxes.tobytes())
     bad: dict[str, str] = {}
+    cuts: Sequence[Any] = [None] * len(paths) if boxes is None else boxes.tolist()
 
     def one(position: int) -> tuple[bytes, NDArray[np.uint8] | str]:
         try:
@@ -112,7 +123,7 @@ def _decode_all(paths: Sequence[Path], how: Decoding, folder: Path, report: Repo
         except OSError as cause:
             raise DataError(f"{paths[position]}: cannot be read: {cause.strerror}") from cause
         try:
-            pixels: NDArray[np.uint8] | str = decode(data, how)
+            pixels: NDArray[np.uint8] | str = decode(data, how, box=cuts[position])
         except BadImage as reason:
             pixels = str(reason)
         return hashlib.sha256(data).digest(), pixels
@@ -174,9 +185,10 @@ def _new_array(path: Path, shape: tuple[int, ...]) -> Iterator[NDArray[np.uint8]
         rows.flush()
 
 
-def _stat_key(paths: Sequence[Path], how: Decoding) -> str:
+def _stat_key(paths: Sequence[Path], how: Decoding, boxes: NDArray[np.int64] | None) -> str:
     """A key for what the file system says of these files."""
     key = hashlib.sha256(f"{_VERSION} {asdict(how)}".encode())
+    key.update(b"" if boxes is None else boxes.tobytes())
     for path in paths:
         try:
             stat = path.stat()

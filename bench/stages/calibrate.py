@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from bench.stages.model import forward_of
+
 if TYPE_CHECKING:
+    from bench.kinds import Task
     from bench.plan import Plan
     from bench.stages.batches import Batches
     from bench.stages.optim import Loss
@@ -32,11 +35,10 @@ _WORTH = 1.05
 def calibrate(plan: Plan, model: torch.nn.Module, batches: Batches, loss: Loss) -> Plan:
     """The plan with every "auto" settled. Steps are taken on a copy of the model; the fastest median wins."""
     device = torch.device(plan.device)
-    images, targets = next(batches.ordered())
-    images, targets = images[:_IMAGES], targets[:_IMAGES]
+    images, targets = next(batches.resized(min(_IMAGES, batches.batch_size)).ordered())
 
     def seconds(precision: str, memory_format: str) -> float:
-        return _time_steps(model, loss, images, targets, precision, memory_format)
+        return _time_steps(model, plan.task, loss, images, targets, precision, memory_format)
 
     precisions = ["fp32", "bf16"] if plan.precision == "auto" else [plan.precision]
     formats = list(MEMORY_FORMATS) if plan.memory_format == "auto" else [plan.memory_format]
@@ -80,6 +82,7 @@ def _choose_threads(plan: Plan, seconds: Callable[[str, str], float], precision:
 
 def _time_steps(
     model: torch.nn.Module,
+    task: Task,
     loss: Loss,
     images: torch.Tensor,
     targets: torch.Tensor,
@@ -89,13 +92,14 @@ def _time_steps(
     """Median seconds of a forward and backward pass, warm-up excluded."""
     trial = copy.deepcopy(model).to(images.device).to(memory_format=MEMORY_FORMATS[memory_format])
     trial.train()
+    forward = forward_of(trial, task=task)
     images = images.contiguous(memory_format=MEMORY_FORMATS[memory_format])
     durations: list[float] = []
     for step in range(_STEPS + 1):
         _synchronize(images.device)
         start = time.perf_counter()
         with autocast(images.device, precision):
-            outputs = trial(images)
+            outputs = forward(images)
         torch.autograd.backward(loss(outputs, targets).mean())
         trial.zero_grad(set_to_none=True)
         _synchronize(images.device)

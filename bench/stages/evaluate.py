@@ -28,20 +28,31 @@ _ECE_BINS = 15
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Predictions:
-    """Class probabilities N,num_classes (float32), labels N, ids N, and the mean loss."""
+    """Class probabilities N,num_classes (float32), labels N, ids N, and the mean loss.
+
+    Of pairs, the second column is the score for "same", and `decided` says what each was taken for (bench.stages.
+    verification sets it); otherwise the most probable class counts.
+    """
 
     probabilities: NDArray[np.float32]
     labels: NDArray[np.int64]
     ids: tuple[str, ...]
     loss: float
+    decided: NDArray[np.int64] | None = None
+
+    @property
+    def guesses(self) -> NDArray[np.int64]:
+        """The class that each sample was taken for, N."""
+        return self.probabilities.argmax(1) if self.decided is None else self.decided
 
     def save(self, path: Path) -> None:
-        """Write ids, labels and probabilities as a .npz file (no pickle)."""
+        """Write ids, labels, guesses and probabilities as a .npz file (no pickle)."""
         with atomic(path) as partial, partial.open("wb") as file:
             np.savez_compressed(
                 file,
                 ids=np.array(self.ids, dtype=np.str_),
                 labels=self.labels,
+                guesses=self.guesses,
                 probabilities=self.probabilities,
             )
 
@@ -80,7 +91,7 @@ def score(predictions: Predictions) -> dict[str, float]:
     labels = torch.from_numpy(predictions.labels)
     classes = probability.shape[1]
     present = torch.bincount(labels, minlength=classes) > 0
-    guesses = probability.argmax(1)
+    guesses = torch.from_numpy(predictions.guesses)
     options: dict[str, Any] = {"num_classes": classes, "validate_args": False}
     each_recall = tm.multiclass_recall(guesses, labels, average="none", **options)
     each_f1 = tm.multiclass_f1_score(guesses, labels, average="none", **options)
@@ -102,7 +113,7 @@ def evaluate(predictions: Predictions, classes: Sequence[str]) -> dict[str, Any]
 
     `confusion[i][j]` counts images of class i that were taken for class j.
     """
-    guesses = predictions.probabilities.argmax(1)
+    guesses = predictions.guesses
     count = len(classes)
     confusion = np.bincount(predictions.labels * count + guesses, minlength=count**2).reshape(count, count)
     correct = np.diag(confusion)

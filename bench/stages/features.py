@@ -16,12 +16,12 @@ import torch
 
 from bench.errors import BenchError
 from bench.files import atomic
-from bench.stages.batches import Batches, num_steps
+from bench.stages.batches import Batches, num_steps, one_hot
 from bench.stages.cache import Report, cache_folder
 from bench.stages.calibrate import autocast
 
 if TYPE_CHECKING:
-    from bench.stages.data import ImageSet
+    from bench.stages.image_set import ImageSet
     from bench.stages.seeding import Generators
 
 __all__ = ["FeatureBatches", "cache_features"]
@@ -29,13 +29,18 @@ __all__ = ["FeatureBatches", "cache_features"]
 
 @dataclass(slots=True)
 class FeatureBatches:
-    """Batches of cached features: `features` views,N,... and `targets` views,N,num_classes, both in image order."""
+    """Batches of cached features: `features` views,N,... and `targets` views,N,num_classes, both in sample order.
+
+    Of pairs, `features` is views,M,... of the M distinct images, and `pairs` N,2 says which two of them make a pair;
+    a batch of n pairs has 2n features, the first images' before the second ones'.
+    """
 
     images: ImageSet
     features: torch.Tensor
     targets: torch.Tensor
     batch_size: int
     device: torch.device
+    pairs: torch.Tensor | None = None
 
     def __len__(self) -> int:
         return num_steps(len(self.images), self.batch_size)
@@ -44,7 +49,8 @@ class FeatureBatches:
         """One epoch in a new order; a random view of each image."""
         count = len(self.images)
         order = torch.randperm(count, generator=generators.shuffle)
-        views = torch.randint(len(self.features), (count,), generator=generators.shuffle)
+        shape = (count,) if self.pairs is None else (count, 2)  # each side has a view of its own
+        views = torch.randint(len(self.features), shape, generator=generators.shuffle)
         for step in range(len(self)):
             positions = order[step * self.batch_size : (step + 1) * self.batch_size]
             yield self._take(views[positions], positions)
@@ -53,12 +59,17 @@ class FeatureBatches:
         """The first view of every image, in order."""
         for start in range(0, len(self.images), self.batch_size):
             positions = torch.arange(start, min(start + self.batch_size, len(self.images)))
-            yield self._take(torch.zeros_like(positions), positions)
+            chosen = positions if self.pairs is None else self.pairs[positions]
+            yield self._take(torch.zeros_like(chosen), positions)
 
     def _take(self, views: torch.Tensor, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         place = self.features.device
-        views, positions = views.to(place), positions.to(place)
-        return self.features[views, positions].to(self.device), self.targets[views, positions].to(self.device)
+        if self.pairs is None:
+            views, positions = views.to(place), positions.to(place)
+            return self.features[views, positions].to(self.device), self.targets[views, positions].to(self.device)
+        both = self.pairs[positions].T.reshape(-1).to(place)
+        inputs = self.features[views.T.reshape(-1).to(place), both]
+        return inputs.to(self.device), self.targets[0, positions.to(place)].to(self.device)
 
 
 def cache_features(
@@ -79,7 +90,7 @@ def cache_features(
     name = _key(model, batches, {**key, "views": views, "seed": seed})
     path = cache_folder() / "features" / f"{name}.npz"
     if not path.is_file():
-        arrays = _compute(model, batches, views=views, seed=seed, precision=precision, report=report)
+        arrays = _compute(model, batches.distinct(), views=views, seed=seed, precision=precision, report=report)
         try:
             with atomic(path) as partial, partial.open("wb") as file:
                 np.savez(file, **arrays)
@@ -92,7 +103,13 @@ def cache_features(
         features, targets = torch.from_numpy(stored["features"]), torch.from_numpy(stored["targets"])
     if batches.held is not None:  # the images fit on the device, and features are rarely larger
         features, targets = features.to(batches.device), targets.to(batches.device)
-    return FeatureBatches(batches.images, features, targets, batches.batch_size, batches.device)
+    made = FeatureBatches(batches.images, features, targets, batches.batch_size, batches.device)
+    rows = batches.images.rows
+    if rows.ndim == 1:
+        return made
+    made.pairs = torch.from_numpy(np.searchsorted(batches.images.distinct_rows(), rows))
+    made.targets = one_hot(torch.from_numpy(batches.images.labels), 2)[None].to(features.device)
+    return made
 
 
 @torch.no_grad()

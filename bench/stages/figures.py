@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -11,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from PIL import Image
 
-from bench.files import atomic
+from bench.stages.drawing import BEST, QUIET, TRAIN, VALIDATION, new_figure, save_figure
+from bench.stages.pair_figures import draw_roc, draw_scores
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,11 +25,6 @@ if TYPE_CHECKING:
 
 __all__ = ["draw_augmentations", "draw_confusion", "draw_curves", "draw_run", "draw_samples"]
 
-#: Colours that stay apart for the colour-blind (Okabe and Ito, 2008): blue, vermilion, green, grey.
-_TRAIN, _VALIDATION, _BEST, _QUIET = "#0072B2", "#D55E00", "#009E73", "#777777"
-
-_DPI = 150
-_MOST_BYTES = 300_000
 _CELL = 0.95  # inches a picture
 _MOST_COUNTED = 20  # classes for which the counts are written into the matrix
 _MOST_NAMED = 60  # classes whose names fit on the axes
@@ -48,15 +42,24 @@ def draw_run(run: Run, data: Data, augment: Sequence[Augmentation], *, best_epoc
     for split, values in evaluation.items():
         classes = [entry["name"] for entry in values["classes"]]
         draw_confusion(values["confusion"], classes, folder / f"confusion_{split}.png")
-    train = data.splits["train"]
-    order = np.random.default_rng(0).permutation(len(train))[:_SAMPLES]
-    images = np.stack([train.images[row] for row in train.rows[order]])
-    titles = [data.spec.classes[label] for label in train.labels[order]]
+        if "roc" in values:
+            draw_roc(values, folder / f"roc_{split}.png")
+            draw_scores(run, split, folder / f"scores_{split}.png")
+    images, titles = _samples(data)
     draw_samples(images, titles, folder / "samples.png")
     if augment:
-        original = torch.from_numpy(images[:_ROWS]).permute(0, 3, 1, 2).float().div(255)
+        width = data.spec.image_size[1]
+        original = torch.from_numpy(images[:_ROWS, :, :width]).permute(0, 3, 1, 2).float().div(255)
         draws = [_augmented(original, augment, seed, data.spec.num_classes) for seed in range(_DRAWS)]
         draw_augmentations(original, draws, folder / "augmentations.png")
+
+
+def _samples(data: Data) -> tuple[NDArray[np.uint8], list[str]]:
+    """Some training images and their classes; of pairs, one image beside the other."""
+    train = data.splits["train"]
+    order = np.random.default_rng(0).permutation(len(train))[:_SAMPLES]
+    sides = [np.stack([train.images[row] for row in rows]) for rows in train.rows[order].reshape(len(order), -1).T]
+    return np.concatenate(sides, axis=2), [data.spec.classes[label] for label in train.labels[order]]
 
 
 def draw_curves(epochs: Sequence[Mapping[str, Any]], path: Path, *, best_epoch: int | None = None) -> None:
@@ -68,20 +71,20 @@ def draw_curves(epochs: Sequence[Mapping[str, Any]], path: Path, *, best_epoch: 
 
     numbers = [line["epoch"] for line in epochs]
     values = {name: [line["values"].get(name, math.nan) for line in epochs] for name in epochs[0]["values"]}
-    figure = _figure(10, 5)
+    figure = new_figure(10, 5)
     panels = figure.subplot_mosaic([["loss", "accuracy"], ["lr", "lr"]], height_ratios=[3, 1], sharex=True)
     for name in ("loss", "accuracy"):
-        _curve(panels[name], numbers, values.get(f"train_{name}"), "training", _TRAIN)
-        _curve(panels[name], numbers, values.get(f"val_{name}"), "validation", _VALIDATION)
+        _curve(panels[name], numbers, values.get(f"train_{name}"), "training", TRAIN)
+        _curve(panels[name], numbers, values.get(f"val_{name}"), "validation", VALIDATION)
         if best_epoch:
-            panels[name].axvline(best_epoch, color=_BEST, linestyle=":", linewidth=1.5, label=f"best: {best_epoch}")
+            panels[name].axvline(best_epoch, color=BEST, linestyle=":", linewidth=1.5, label=f"best: {best_epoch}")
         panels[name].set(title=name.capitalize(), xlabel="epoch", ylabel=name)
         panels[name].tick_params(labelbottom=True)
         panels[name].legend(frameon=False)
     panels["loss"].set_ylabel("loss per image (nats)")
     panels["accuracy"].set_ylabel("images classified correctly")
     panels["accuracy"].yaxis.set_major_formatter(PercentFormatter(1.0))
-    _curve(panels["lr"], numbers, values.get("lr"), "learning rate", _QUIET)
+    _curve(panels["lr"], numbers, values.get("lr"), "learning rate", QUIET)
     panels["lr"].set(xlabel="epoch", ylabel="learning rate")
     panels["lr"].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     if len(numbers) == 1:
@@ -89,7 +92,7 @@ def draw_curves(epochs: Sequence[Mapping[str, Any]], path: Path, *, best_epoch: 
     for panel in panels.values():
         panel.grid(alpha=0.25)
         panel.spines[["top", "right"]].set_visible(False)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def draw_confusion(confusion: Sequence[Sequence[int]], classes: Sequence[str], path: Path) -> None:
@@ -101,7 +104,7 @@ def draw_confusion(confusion: Sequence[Sequence[int]], classes: Sequence[str], p
     totals = counts.sum(1, keepdims=True)
     shares = np.divide(counts, totals, out=np.zeros(counts.shape), where=totals > 0)
     size = min(max(4.5, 0.42 * len(classes) + 2.5), 12.0)
-    figure = _figure(size + 1, size)
+    figure = new_figure(size + 1, size)
     axes = figure.add_subplot()
     norm = PowerNorm(0.4, vmin=0, vmax=1)  # so that one image in a hundred is seen
     picture = axes.imshow(shares, cmap="Blues", norm=norm, interpolation="nearest")
@@ -116,7 +119,7 @@ def draw_confusion(confusion: Sequence[Sequence[int]], classes: Sequence[str], p
             if count:
                 color = "white" if shares[row, column] > 0.25 else "black"  # noqa: PLR2004  # where the blue turns dark
                 axes.text(column, row, str(count), ha="center", va="center", color=color, fontsize=font)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def draw_samples(images: NDArray[np.uint8], titles: Sequence[str], path: Path) -> None:
@@ -128,7 +131,7 @@ def draw_samples(images: NDArray[np.uint8], titles: Sequence[str], path: Path) -
         if index < len(images):
             _picture(axes, images[index])
             axes.set_title(_label(titles[index], 16), fontsize=7, pad=3)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def draw_augmentations(original: torch.Tensor, augmented: Sequence[torch.Tensor], path: Path) -> None:
@@ -141,8 +144,8 @@ def draw_augmentations(original: torch.Tensor, augmented: Sequence[torch.Tensor]
         for row, image in enumerate(pixels):
             _picture(grid[row, column], image)
     for axes in grid[:, 0]:
-        axes.spines[:].set(visible=True, color=_VALIDATION, linewidth=2)
-    _save(figure, path)
+        axes.spines[:].set(visible=True, color=VALIDATION, linewidth=2)
+    save_figure(figure, path)
 
 
 def _augmented(images: torch.Tensor, augment: Sequence[Augmentation], seed: int, num_classes: int) -> torch.Tensor:
@@ -180,7 +183,7 @@ def _name_classes(axes: Axes, classes: Sequence[str]) -> None:
 
 def _grid(rows: int, columns: int, *, title: str, line: float) -> tuple[Figure, NDArray[Any]]:
     """Axes without ticks; `line` is the height of a title above each, in inches."""
-    figure = _figure(_CELL * columns, (_CELL + line) * rows + 0.4)
+    figure = new_figure(_CELL * columns, (_CELL + line) * rows + 0.4)
     figure.suptitle(title, fontsize=11)
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes in grid.flat:
@@ -200,24 +203,3 @@ def _label(text: str, width: int) -> str:
     head = width // 2
     short = text if len(text) <= width else f"{text[:head]}…{text[head + 1 - width :]}"
     return short.replace("$", r"\$")
-
-
-def _figure(width: float, height: float) -> Figure:
-    """An empty figure, sizes in inches; without pyplot there is no global state, and threads may draw."""
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), dpi=_DPI, layout="constrained")
-
-
-def _save(figure: Figure, path: Path) -> None:
-    """Photographs get fewer colours until the file is small enough to be looked at over a network."""
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png")
-    for colors in (256, 128, 64, 32):
-        if stream.tell() <= _MOST_BYTES:
-            break
-        picture = Image.open(stream).convert("RGB").quantize(colors, dither=Image.Dither.NONE)
-        stream = io.BytesIO()
-        picture.save(stream, format="png", optimize=True, dpi=(_DPI, _DPI))
-    with atomic(path) as partial:
-        partial.write_bytes(stream.getvalue())

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 import torch
 
 from bench.errors import BenchError
+from bench.stages.model import forward_of
 
 if TYPE_CHECKING:
+    from bench.kinds import Task
     from bench.stages.batches import Batches
     from bench.stages.optim import Loss
 
@@ -26,11 +28,13 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(text in str(error) for text in _CPU_MESSAGES)
 
 
-def explain(error: Exception, model: torch.nn.Module, batches: Batches, loss: Loss) -> Exception:
+def explain(
+    error: Exception, model: torch.nn.Module, batches: Batches, loss: Loss, *, task: Task = "classification"
+) -> Exception:
     """Out of memory becomes an error that names the batch size that fits; anything else stays as it is."""
     if not is_out_of_memory(error):
         return error
-    size = fitting_batch_size(model, batches, loss, batches.batch_size)
+    size = fitting_batch_size(model, batches, loss, batches.batch_size, task=task)
     if size is None:
         return BenchError("out of memory, even with batches of 1", hint="use a smaller model or data.size")
     steps = math.ceil(batches.batch_size / size)
@@ -40,14 +44,16 @@ def explain(error: Exception, model: torch.nn.Module, batches: Batches, loss: Lo
     )
 
 
-def fitting_batch_size(model: torch.nn.Module, batches: Batches, loss: Loss, batch_size: int) -> int | None:
+def fitting_batch_size(
+    model: torch.nn.Module, batches: Batches, loss: Loss, batch_size: int, *, task: Task = "classification"
+) -> int | None:
     """The largest halving of a batch size with which one training step fits; None where not even 1 does."""
     size = batch_size // 2
     while size >= 1:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         try:
-            _one_step(model, batches, loss, size)
+            _one_step(model, batches, loss, size, task)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -57,14 +63,12 @@ def fitting_batch_size(model: torch.nn.Module, batches: Batches, loss: Loss, bat
     return None
 
 
-def _one_step(model: torch.nn.Module, batches: Batches, loss: Loss, size: int) -> None:
+def _one_step(model: torch.nn.Module, batches: Batches, loss: Loss, size: int, task: Task) -> None:
     """A forward and backward pass and room for two moments of each weight."""
     trial = copy.deepcopy(model)
     trial.zero_grad(set_to_none=True)
     trial.eval()  # a batch of 1 has no variance; the memory is the same
-    smaller = copy.copy(batches)
-    smaller.batch_size = size
-    images, targets = next(smaller.ordered())
-    torch.autograd.backward(loss(trial(images), targets).mean())
+    images, targets = next(batches.resized(size).ordered())
+    torch.autograd.backward(loss(forward_of(trial, task=task)(images), targets).mean())
     moments = [torch.empty_like(parameter) for parameter in trial.parameters() for _ in range(2)]
     del moments

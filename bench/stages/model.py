@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -14,10 +15,21 @@ from bench.errors import BenchError, PluginError, RecipeError
 from bench.registry import find, near_miss
 
 if TYPE_CHECKING:
-    from bench.kinds import DataSpec
+    from bench.kinds import DataSpec, Task
     from bench.recipe import Chosen
+    from bench.stages.batches import Batches
 
-__all__ = ["LoadedWeights", "build", "freeze", "has_frozen_backbone", "input_statistics", "load_weights", "train_mode"]
+__all__ = [
+    "LoadedWeights",
+    "build",
+    "fit_features",
+    "forward_of",
+    "freeze",
+    "has_frozen_backbone",
+    "input_statistics",
+    "load_weights",
+    "train_mode",
+]
 
 _SHOWN = 5
 
@@ -51,7 +63,56 @@ def build(chosen: Chosen, spec: DataSpec) -> torch.nn.Module:
         raise PluginError(message, hint=f"bench plugins models/{chosen.name} prints its options") from cause
     if not isinstance(model, torch.nn.Module):
         raise PluginError(f"model plugin {chosen.name!r} returned {type(model).__name__}, not a torch.nn.Module")
+    _check_arguments(model, chosen.name, spec.task)
     return model
+
+
+def _check_arguments(model: torch.nn.Module, name: str, task: Task) -> None:
+    """A model of one image cannot compare two, and the other way round."""
+    wanted = {"classification": 1, "verification": 2}
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    parameters = inspect.signature(model.forward).parameters.values()
+    taken = [p for p in parameters if p.kind in positional]
+    needed = sum(p.default is p.empty for p in taken)
+    variadic = any(p.kind is p.VAR_POSITIONAL for p in parameters)
+    if needed > wanted[task] or (len(taken) < wanted[task] and not variadic):
+        raise RecipeError(
+            f"model.name: {name!r} takes {needed} batch{'es' if needed > 1 else ''} of images; "
+            f"{task} needs a model of {wanted[task]}",
+            hint="bench plugins lists the models",
+        )
+
+
+def forward_of(
+    module: torch.nn.Module, *, task: Task, features: bool = False
+) -> Callable[[torch.Tensor], torch.Tensor]:
+    """A batch's inputs -> the model's outputs; with `features`, from the features of a frozen backbone on.
+
+    For verification the inputs are 2n long, first images before second ones, and the outputs n.
+    """
+    call = cast("Callable[..., torch.Tensor]", module.forward_head if features else module)
+    if task == "classification":
+        return call
+
+    def of_pairs(both: torch.Tensor) -> torch.Tensor:
+        first, second = both.chunk(2)
+        return call(first, second)
+
+    return of_pairs
+
+
+def fit_features(model: torch.nn.Module, batches: Batches) -> None:
+    """Let a model that asks for it compute what it takes from the training images themselves (bench/kinds.py)."""
+    fit = getattr(model, "fit_features", None)
+    if callable(fit):
+        model.eval()
+        with torch.no_grad():
+            fit(_inputs(batches.distinct()))
+
+
+def _inputs(batches: Batches) -> Iterator[torch.Tensor]:
+    for images, _ in batches.ordered():
+        yield images
 
 
 def load_weights(model: torch.nn.Module, path: Path) -> LoadedWeights:

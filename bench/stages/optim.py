@@ -17,17 +17,24 @@ if TYPE_CHECKING:
 
 __all__ = ["Loss", "Schedule", "guesses", "make_loss", "make_optimizer", "probabilities"]
 
+#: Losses of models with one output for two classes.
+_SINGLE_OUTPUT = ("bce", "contrastive")
+
 #: Outputs N,K (or N,1) and targets N,num_classes -> the loss of each image, N.
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 def make_loss(table: Train, class_counts: Sequence[int], device: torch.device) -> Loss:
-    """The recipe's loss on soft targets; class weights multiply each class's share and average 1 over the set."""
+    """The recipe's loss on soft targets; class weights multiply each class's share and average 1 over the set.
+
+    contrastive: the square of a same pair's distance, and of what a different pair lacks to the margin (Hadsell, Chopra
+    and LeCun, CVPR 2006).
+    """
     weights = _class_weights(table, class_counts, device)
 
     def loss(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         outputs = outputs.float()
-        single = table.loss == "bce" and targets.shape[1] == 2 and outputs.shape[1] == 1  # noqa: PLR2004
+        single = table.loss in _SINGLE_OUTPUT and targets.shape[1] == 2 and outputs.shape[1] == 1  # noqa: PLR2004
         if outputs.shape != targets.shape and not single:  # broadcasting would hide it
             raise PluginError(f"the model gives {tuple(outputs.shape)} outputs for targets {tuple(targets.shape)}")
         if table.label_smoothing:
@@ -38,6 +45,9 @@ def make_loss(table: Train, class_counts: Sequence[int], device: torch.device) -
                 return (each * (targets * weights).sum(1, keepdim=True)).squeeze(1)
             each = functional.binary_cross_entropy_with_logits(outputs, targets, reduction="none")
             return (each * weights).sum(1)
+        if table.loss == "contrastive":
+            apart = (table.margin - outputs).clamp_min(0)
+            return (targets * weights * torch.cat([apart, outputs], 1).square()).sum(1)
         # log_softmax leaves log-probabilities as they are, so "nll" takes models with and without a last softmax.
         return -(targets * weights * functional.log_softmax(outputs, 1)).sum(1)
 
@@ -45,8 +55,14 @@ def make_loss(table: Train, class_counts: Sequence[int], device: torch.device) -
 
 
 def probabilities(outputs: torch.Tensor, loss: str) -> torch.Tensor:
-    """Outputs N,K -> class probabilities N,num_classes (float32) that go with the loss."""
+    """Outputs N,K -> class probabilities N,num_classes (float32) that go with the loss.
+
+    Of a distance it is exp(-distance) for "same": no probability, but a score in 0..1 with the distances' order.
+    """
     outputs = outputs.float()
+    if loss == "contrastive":
+        same = outputs.neg().exp()
+        return torch.cat([1 - same, same], 1)
     if loss == "bce":
         chances = outputs.sigmoid()
         if outputs.shape[1] == 1:
@@ -55,8 +71,10 @@ def probabilities(outputs: torch.Tensor, loss: str) -> torch.Tensor:
     return outputs.softmax(1)
 
 
-def guesses(outputs: torch.Tensor) -> torch.Tensor:
-    """Outputs N,K -> the class of each, N; a single output is a logit of class 1."""
+def guesses(outputs: torch.Tensor, table: Train) -> torch.Tensor:
+    """Outputs N,K -> the class of each, N; a single output is a logit of class 1, or a distance."""
+    if table.loss == "contrastive":
+        return (outputs[:, 0] < table.margin / 2).long()
     return outputs.argmax(1) if outputs.shape[1] > 1 else (outputs[:, 0] > 0).long()
 
 
@@ -113,6 +131,7 @@ class Schedule:
                 threshold_mode="abs",  # the relative one takes an unchanged negative value for an improvement
                 min_lr=options["min_lr"],
             )
+            self.decay, self.least = options["decay"], options["min_lr"]
             self.full = [group["lr"] for group in optimizer.param_groups]
             self.steps = 0
             self._warm_up()
@@ -137,6 +156,8 @@ class Schedule:
         """One epoch is over; `monitored` is the recipe's monitor."""
         if self.plateau is not None and self.steps >= self.warmup:
             self.plateau.step(-monitored if larger_is_better else monitored)
+            for group in self.optimizer.param_groups:
+                group["lr"] = max(group["lr"] * self.decay, min(self.least, group["lr"]))
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint needs."""

@@ -8,10 +8,14 @@ from typing import TYPE_CHECKING, Any
 from bench.files import write_json
 from bench.stages import checkpoint
 from bench.stages.batches import hold
-from bench.stages.evaluate import evaluate, predict, tracked
+from bench.stages.evaluate import Predictions, evaluate, predict, tracked
+from bench.stages.model import forward_of
 from bench.stages.setup import make_batches
+from bench.stages.verification import at_threshold, best_threshold, cross_fitted, evaluate_pairs
 
 if TYPE_CHECKING:
+    import torch
+
     from bench.record import Run
     from bench.stages.data import Data
     from bench.stages.state import Outcome
@@ -26,8 +30,9 @@ _PREFIXES = {"validation": "val", "test": "test"}
 def write_result(run: Run, trainer: Trainer, data: Data, outcome: Outcome) -> dict[str, float]:
     """Write predictions, evaluation.json and model.safetensors into the run's folder; returns the final metrics.
 
-    The test split is read here, once, and nowhere else. Metrics that are no number, such as the AUROC of a single
-    class, are left out.
+    The test split is read here, once, and nowhere else. The threshold for pairs is chosen on the validation pairs, or
+    on the training pairs where there are none, and kept with the weights. Metrics that are no number, such as the
+    AUROC of a single class, are left out.
     """
     model = trainer.model.eval()
     held = hold(data, next(model.parameters()).device)
@@ -39,23 +44,59 @@ def write_result(run: Run, trainer: Trainer, data: Data, outcome: Outcome) -> di
         "train_seconds": outcome.seconds,
         "images_per_second": outcome.images_per_second,
     }
+    threshold: float | None = None
+    if data.spec.task == "verification":
+        threshold = _threshold(trainer, data, held)
+        metrics["threshold"] = threshold
     for split in (name for name in _PREFIXES if name in data.splits):
-        batches = make_batches(trainer.recipe, trainer.plan, data, split, held=held)
-        known = trainer.validated if split == "validation" else None
-        predictions = known or predict(
-            model,
-            batches,
-            batches.images.labels,
-            batches.images.ids,
-            loss=trainer.loss,
-            loss_name=trainer.recipe.train.loss,
-            autocast=trainer.autocast(),
-        )
+        predictions = _judged(trainer, data, split, held, threshold)
         predictions.save(run.folder / "predictions" / f"{split}.npz")
-        evaluation[split] = evaluate(predictions, data.spec.classes)
-        low, high = evaluation[split]["accuracy_interval"]
-        values = {**evaluation[split]["metrics"], "accuracy_low": low, "accuracy_high": high}
-        metrics |= tracked(_PREFIXES[split], values)
+        values = evaluation[split] = _evaluate(predictions, data)
+        if threshold is not None:
+            values["threshold"] = threshold
+        low, high = values["accuracy_interval"]
+        metrics |= tracked(_PREFIXES[split], {**values["metrics"], "accuracy_low": low, "accuracy_high": high})
+        for name, (lowest, highest) in values.get("intervals", {}).items():
+            metrics |= tracked(_PREFIXES[split], {f"{name}_low": lowest, f"{name}_high": highest})
     write_json(run.folder / "evaluation.json", evaluation)
-    checkpoint.save(run.folder / "model.safetensors", model.state_dict(), {"run": run.name})
+    kept = {} if threshold is None else {"threshold": threshold}
+    checkpoint.save(run.folder / "model.safetensors", model.state_dict(), {"run": run.name, **kept})
     return {name: value for name, value in metrics.items() if math.isfinite(value)}
+
+
+def _predicted(trainer: Trainer, data: Data, split: str, held: dict[int, torch.Tensor]) -> Predictions:
+    """The whole model on a split, without augmentation."""
+    batches = make_batches(trainer.plan, data, split, held=held)
+    return predict(
+        forward_of(trainer.model, task=data.spec.task),
+        batches,
+        batches.images.labels,
+        batches.images.ids,
+        loss=trainer.loss,
+        loss_name=trainer.recipe.train.loss,
+        autocast=trainer.autocast(),
+    )
+
+
+def _threshold(trainer: Trainer, data: Data, held: dict[int, torch.Tensor]) -> float:
+    if "validation" in data.splits and trainer.validated is None:
+        trainer.validated = cross_fitted(_predicted(trainer, data, "validation", held))
+    chosen_on = trainer.validated or _predicted(trainer, data, "train", held)
+    return best_threshold(chosen_on.probabilities[:, 1], chosen_on.labels)
+
+
+def _judged(
+    trainer: Trainer, data: Data, split: str, held: dict[int, torch.Tensor], threshold: float | None
+) -> Predictions:
+    """Predictions of a split; those of the validation split are known where this process has trained."""
+    if split == "validation":
+        known = trainer.validated or _predicted(trainer, data, split, held)
+        return known if threshold is None else cross_fitted(known)
+    predictions = _predicted(trainer, data, split, held)
+    return predictions if threshold is None else at_threshold(predictions, threshold)
+
+
+def _evaluate(predictions: Predictions, data: Data) -> dict[str, Any]:
+    if data.spec.task == "verification":
+        return evaluate_pairs(predictions, data.spec.classes)
+    return evaluate(predictions, data.spec.classes)

@@ -2,35 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from bench.errors import RecipeError
 from bench.plan import Plan, complete
 from bench.registry import find
 from bench.stages import model as model_stage
 from bench.stages.allocator import keep_freed_memory
 from bench.stages.batches import Batches, Preprocessing, hold, num_steps
 from bench.stages.calibrate import MEMORY_FORMATS, calibrate
-from bench.stages.data import Data, channel_statistics, load, open_dataset
+from bench.stages.copies import multiply
+from bench.stages.data import Data, load
+from bench.stages.dataset import open_dataset
 from bench.stages.features import cache_features
+from bench.stages.image_set import ImageSet, channel_statistics
+from bench.stages.initialise import initialise
 from bench.stages.memory import explain
 from bench.stages.optim import Loss, make_loss
 from bench.stages.seeding import Generators, derive
 from bench.stages.train import Trainer
+from bench.tables import METRICS_OF
 
 if TYPE_CHECKING:
-    from bench.kinds import Augmentation
+    from bench.kinds import Augmentation, Task
     from bench.progress import Progress
     from bench.recipe import Recipe
 
 __all__ = ["augmentations", "build_model", "class_loss", "load_data", "make_batches", "make_trainer", "settle"]
 
 
-def load_data(recipe: Recipe, plan: Plan, progress: Progress) -> Data:
+def load_data(recipe: Recipe, plan: Plan, progress: Progress, *, fold: int = 0) -> Data:
     """Open, decode, split and fingerprint the recipe's dataset, and say what it is."""
     root = Path(plan.dataset_root)
     plugin = find("datasets", recipe.dataset.name).load()
@@ -40,6 +46,7 @@ def load_data(recipe: Recipe, plan: Plan, progress: Progress) -> Data:
         root,
         recipe.data,
         size=plan.image_size,
+        fold=fold,
         report=lambda done, total: progress.advance("decoding images", done, total),
     )
     progress.note(data.describe())
@@ -54,6 +61,7 @@ def settle(recipe: Recipe, plan: Plan, data: Data, progress: Progress) -> Plan:
     """Complete the plan with what data and model decide, then calibrate what is still open."""
     if plan.device == "cpu":
         keep_freed_memory()
+    check_task(recipe, data.spec.task)
     model = build_model(recipe, plan, data, report=progress.note)
     train = data.splits["train"]
     plan = complete(
@@ -64,16 +72,17 @@ def settle(recipe: Recipe, plan: Plan, data: Data, progress: Progress) -> Plan:
         statistics=lambda: channel_statistics(train),
         model_statistics=model_stage.input_statistics(model),
         frozen_backbone=model_stage.has_frozen_backbone(model),
-        steps_per_epoch=num_steps(len(train), plan.batch_size),
+        num_folds=data.num_folds,
+        steps_per_epoch=num_steps(len(train) * recipe.data.copies, plan.batch_size),
     )
     if "auto" not in {plan.precision, plan.memory_format} and plan.threads is not None:
         return plan
     progress.note("timing a few steps to choose threads, memory format and precision")
-    batches, loss = make_batches(recipe, plan, data, "train"), class_loss(recipe, plan, data)
+    batches, loss = make_batches(plan, data, "train"), class_loss(recipe, plan, data)
     try:
         plan = calibrate(plan, model, batches, loss)
     except (RuntimeError, MemoryError) as error:
-        raise explain(error, model, batches, loss) from error
+        raise explain(error, model, batches, loss, task=plan.task) from error
     threads = f"{plan.threads} thread{'s' if plan.threads != 1 else ''}"
     progress.note(f"chose {plan.precision}, {plan.memory_format}, {threads} on {plan.device}")
     return plan
@@ -84,12 +93,30 @@ def build_model(
 ) -> torch.nn.Module:
     """The model on its device, with its weights loaded and its parts frozen."""
     model = model_stage.build(recipe.model, data.spec)
+    initialise(model, recipe.init)
     if plan.weights:
         loaded = model_stage.load_weights(model, Path(plan.weights))
         if report is not None:
             report(f"{Path(plan.weights).name}: {loaded}")
     model_stage.freeze(model, recipe.freeze)
     return model.to(torch.device(plan.device))
+
+
+def check_task(recipe: Recipe, task: Task) -> None:
+    """Raise RecipeError where a loss or a monitor does not go with the dataset's task."""
+    losses = ("bce", "contrastive") if task == "verification" else ("cross_entropy", "nll", "bce")
+    if recipe.train.loss not in losses:
+        raise RecipeError(
+            f"train.loss: {recipe.train.loss!r} is not for {task}; {' and '.join(losses)} are",
+            hint=f"--set train.loss={losses[0]}",
+        )
+    metric = recipe.train.monitor.removeprefix("val_")
+    if metric != recipe.train.monitor and metric not in METRICS_OF[task]:
+        raise RecipeError(
+            f"train.monitor: {recipe.train.monitor!r} is not tracked for {task}; "
+            f"tracked: {', '.join(f'val_{name}' for name in METRICS_OF[task])}",
+            hint="--set train.monitor=val_accuracy",
+        )
 
 
 def class_loss(recipe: Recipe, plan: Plan, data: Data) -> Loss:
@@ -103,16 +130,15 @@ def augmentations(recipe: Recipe) -> tuple[Augmentation, ...]:
 
 
 def make_batches(
-    recipe: Recipe,
     plan: Plan,
     data: Data,
-    split: str,
+    images: str | ImageSet,
     *,
     held: Mapping[int, torch.Tensor] | None = None,
-    augment: bool = False,
+    augment: Sequence[Augmentation] = (),
 ) -> Batches:
-    """The batches of one split; `held` comes from `hold`."""
-    images = data.splits[split]
+    """The batches of one split, given by its name or itself; `held` comes from `hold`."""
+    images = data.splits[images] if isinstance(images, str) else images
     layout = MEMORY_FORMATS.get(plan.memory_format, torch.contiguous_format)
     return Batches(
         images=images,
@@ -121,7 +147,7 @@ def make_batches(
         batch_size=plan.batch_size,
         device=torch.device(plan.device),
         held=(held or {}).get(id(images.images)),
-        augment=augmentations(recipe) if augment else (),
+        augment=augment,
     )
 
 
@@ -144,11 +170,10 @@ def make_trainer(
     generators = Generators.start(seed, device)
     model = build_model(recipe, plan, data)
     held = hold(data, device)
-    sources: dict[str, Any] = {
-        split: make_batches(recipe, plan, data, split, held=held, augment=split == "train")
-        for split in ("train", "validation")
-        if split in data.splits
-    }
+    model_stage.fit_features(model, make_batches(plan, data, "train", held=held))
+    sources: dict[str, Any] = {"train": _training_batches(recipe, plan, data, held, seed)}
+    if "validation" in data.splits:
+        sources["validation"] = make_batches(plan, data, "validation", held=held)
     if plan.cache_features:
         sources = {
             split: cache_features(
@@ -176,11 +201,22 @@ def make_trainer(
     )
 
 
+def _training_batches(recipe: Recipe, plan: Plan, data: Data, held: dict[int, torch.Tensor], seed: int) -> Batches:
+    """Training images, augmented anew in every epoch; or with data.copies, once and for all."""
+    augment, train = augmentations(recipe), data.splits["train"]
+    if recipe.data.copies == 1:
+        return make_batches(plan, data, train, held=held, augment=augment)
+    train = multiply(train, augment, recipe.data.copies, seed=derive(seed, "copies"), classes=data.spec.num_classes)
+    device = torch.device(plan.device)
+    return make_batches(plan, data, train, held={id(train.images): torch.from_numpy(train.images).to(device)})
+
+
 def _feature_key(recipe: Recipe, plan: Plan, data: Data) -> dict[str, Any]:
     """What a frozen backbone's features depend on, beside its weights and the seed."""
     names = ("image_size", "device", "precision", "memory_format", "mean", "std", "threads")
     return {
         "data": data.fingerprint,
         "augment": [asdict(chosen) for chosen in recipe.augment],
+        "copies": recipe.data.copies,
         **{name: getattr(plan, name) for name in names},
     }

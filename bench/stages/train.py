@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -16,9 +16,10 @@ from bench.stages import checkpoint
 from bench.stages.calibrate import MEMORY_FORMATS, autocast
 from bench.stages.ema import Average
 from bench.stages.evaluate import Predictions, predict, score, tracked
-from bench.stages.model import train_mode
+from bench.stages.model import forward_of, train_mode
 from bench.stages.optim import Loss, Schedule, guesses, make_optimizer
 from bench.stages.state import Counters, Outcome, Parts, capture, restore
+from bench.stages.verification import cross_fitted, score_pairs
 from bench.tables import larger_is_better
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ class Trainer:
         while self._so_far.epoch < train.epochs and not stopped_early:
             values = self._train_epoch()
             predictions = self.predict(self.validation) if self.validation is not None else None
-            values |= tracked("val", score(predictions)) if predictions else {}
+            values |= tracked("val", self._score(predictions)) if predictions else {}
             best = self._judge(values)
             if best or not self._keeps_best():
                 self.validated = predictions
@@ -101,9 +102,9 @@ class Trainer:
         return Outcome(self._so_far.epoch, self._so_far.best_epoch, stopped_early, self._so_far.seconds, rate)
 
     def predict(self, source: Source) -> Predictions:
-        """Predictions of the averaged weights where there are such, otherwise of the model's."""
+        """Predictions of the averaged weights where there are such, otherwise of the model's; pairs are judged."""
         module = (self._average.module if self._average else self.model).eval()
-        return predict(
+        predictions = predict(
             self._forward_of(module),
             source,
             source.images.labels,
@@ -112,15 +113,17 @@ class Trainer:
             loss_name=self.recipe.train.loss,
             autocast=self.autocast(),
         )
+        return cross_fitted(predictions) if self.plan.task == "verification" else predictions
 
     def autocast(self) -> torch.autocast:
         """The plan's precision as a context."""
         return autocast(torch.device(self.plan.device), self.plan.precision)
 
     def _forward_of(self, module: torch.nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
-        return cast(
-            "Callable[[torch.Tensor], torch.Tensor]", module.forward_head if self.plan.cache_features else module
-        )
+        return forward_of(module, task=self.plan.task, features=bool(self.plan.cache_features))
+
+    def _score(self, predictions: Predictions) -> dict[str, float]:
+        return score_pairs(predictions) if self.plan.task == "verification" else score(predictions)
 
     def _train_epoch(self) -> dict[str, float]:
         """All steps of one epoch; returns its metrics."""
@@ -137,8 +140,8 @@ class Trainer:
                 raise Interrupted(f"stopped in epoch {self._so_far.epoch + 1}", hint="go on with: bench run --resume")
             outputs, loss = self._step(step, inputs, targets)
             losses.append(loss)
-            correct += (guesses(outputs) == targets.argmax(1)).sum()
-            images += len(inputs)
+            correct += (guesses(outputs, self.recipe.train) == targets.argmax(1)).sum()
+            images += len(targets)
             if look := step % look_every == 0:
                 self._check(losses, step - look_every)
             self.progress.step(loss=loss.item() if look else None)

@@ -1,19 +1,19 @@
-"""Models under check: built for several kinds of data, fed with random images."""
+"""Models under check: built for several kinds of data, fed with random images or pairs of them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import Unsupported
-from bench.kinds import DataSpec
+from bench.kinds import PAIR_CLASSES, DataSpec
 from bench.testing._subject import Subject, expect, seeded
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["build", "builds", "first_build", "random_images", "run"]
+__all__ = ["build", "builds", "first_build", "num_outputs", "random_inputs", "run"]
 
 _TEN = tuple(f"class {number}" for number in range(10))
 #: Colour, grey with two classes, and not square.
@@ -22,6 +22,8 @@ _SPECS = (
     DataSpec("classification", ("no", "yes"), 1, (32, 32)),
     DataSpec("classification", _TEN, 3, (32, 64)),
 )
+#: The same sizes as pairs, for a model that declines classification.
+_PAIR_SPECS = tuple(replace(spec, task="verification", classes=PAIR_CLASSES) for spec in _SPECS)
 #: A model that declines small images is asked for larger ones.
 _FACTORS = (1, 2, 7)
 
@@ -49,7 +51,7 @@ def _build_or_larger(subject: Subject, spec: DataSpec) -> tuple[DataSpec, torch.
 
 
 def first_build(subject: Subject) -> tuple[DataSpec, torch.nn.Module]:
-    """A build for colour images. Parameters that start at zero are filled, or they would hide what lies behind them."""
+    """A build for colour images or pairs. Parameters that start at zero are filled, or they would hide what lies behind them."""
     import torch
 
     spec, model = next(builds(subject))
@@ -65,27 +67,37 @@ def builds(subject: Subject) -> Iterator[tuple[DataSpec, torch.nn.Module]]:
     """A fresh build for each kind of data that it does not decline. Raises Unsupported where it declines all."""
     reason: Unsupported | None = None
     built = 0
-    for spec in _SPECS:
-        try:
-            made = _build_or_larger(subject, spec)
-        except Unsupported as declined:
-            reason = declined
-            continue
-        built += 1
-        yield made
-    if reason is not None and not built:
+    for specs in (_SPECS, _PAIR_SPECS):
+        for spec in specs:
+            try:
+                made = _build_or_larger(subject, spec)
+            except Unsupported as declined:
+                reason = declined
+                continue
+            built += 1
+            yield made
+        if built:
+            return
+    if reason is not None:
         raise reason
 
 
-def random_images(spec: DataSpec, *, count: int = 4, seed: int = 0) -> torch.Tensor:
+def num_outputs(spec: DataSpec) -> int:
+    """Values an image, or a pair of images."""
+    return 1 if spec.task == "verification" else spec.num_classes
+
+
+def random_inputs(spec: DataSpec, *, count: int = 4, seed: int = 0) -> tuple[torch.Tensor, ...]:
+    """What the model's `forward` takes: one batch of images, or one for each side of the pairs."""
     import torch
 
     generator = torch.Generator().manual_seed(seed)
-    return torch.randn(count, spec.channels, *spec.image_size, generator=generator)
+    sides = 2 if spec.task == "verification" else 1
+    return tuple(torch.randn(count, spec.channels, *spec.image_size, generator=generator) for _ in range(sides))
 
 
-def run(model: torch.nn.Module, images: torch.Tensor, *, seed: int = 0) -> Any:
+def run(model: torch.nn.Module, inputs: Sequence[torch.Tensor], *, seed: int = 0) -> Any:
     import torch
 
     with seeded(seed), torch.no_grad():
-        return model(images)
+        return model(*inputs)

@@ -1,4 +1,4 @@
-"""Checks for models: a module that maps images to logits, and nothing else."""
+"""Checks for models: a module that maps images, or pairs of them, to logits, and nothing else."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import Unsupported
-from bench.testing._builds import build, builds, first_build, random_images, run
+from bench.testing._builds import build, builds, first_build, num_outputs, random_inputs, run
 from bench.testing._subject import CheckFailed, Subject, expect, offline, seeded
 
 if TYPE_CHECKING:
@@ -32,28 +32,22 @@ def builds_offline(subject: Subject) -> None:
 
 
 def output_shape(subject: Subject) -> None:
-    """Images N,C,H,W become finite float logits N,num_classes, in training and in evaluation."""
+    """Images become finite float logits N,num_classes, pairs N,1, in training and in evaluation."""
     for spec, model in builds(subject):
         for mode in (True, False):
-            _check_logits(run(model.train(mode), random_images(spec)), spec, "training" if mode else "evaluation")
+            _check_logits(run(model.train(mode), random_inputs(spec)), spec, "training" if mode else "evaluation")
 
 
 def single_image_in_eval(subject: Subject) -> None:
-    """In evaluation it takes a single image."""
+    """In evaluation it takes a single image or pair."""
     for spec, model in builds(subject):
-        _check_logits(run(model.eval(), random_images(spec, count=1)), spec, "evaluation of a single image")
+        _check_logits(run(model.eval(), random_inputs(spec, count=1)), spec, "evaluation of a single image")
 
 
 def gradients_reach_all(subject: Subject) -> None:
     """Training gives every trainable parameter a finite gradient."""
-    import torch
-
     spec, model = first_build(subject)
-    model.train()
-    labels = torch.arange(4) % spec.num_classes
-    with seeded(0):
-        loss = torch.nn.functional.cross_entropy(model(random_images(spec)), labels)
-        loss.backward()  # type: ignore[no-untyped-call]  # torch left it untyped
+    _loss_of(model.train(), spec).backward()  # type: ignore[no-untyped-call]  # torch left it untyped
     trainable = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     expect(bool(trainable), "it has no trainable parameter")
     lost = [name for name, parameter in trainable.items() if parameter.grad is None]
@@ -63,12 +57,16 @@ def gradients_reach_all(subject: Subject) -> None:
 
 
 def images_do_not_mix(subject: Subject) -> None:
-    """In evaluation the logits of an image do not depend on the other images of the batch."""
+    """In evaluation the logits of an image or pair do not depend on the others of the batch."""
+    import torch
+
     spec, model = first_build(subject)
-    images = random_images(spec)
-    others = images.clone()
-    others[1:] = 3 * random_images(spec, seed=1)[1:] + 1
-    before, after = run(model.eval(), images), run(model, others)
+    inputs = random_inputs(spec)
+    others = [
+        torch.cat((images[:1], 3 * other[1:] + 1))
+        for images, other in zip(inputs, random_inputs(spec, seed=1), strict=True)
+    ]
+    before, after = run(model.eval(), inputs), run(model, others)
     _expect_close(
         after[:1], before[:1], "in evaluation an image's logits change with its neighbours; use running statistics"
     )
@@ -78,7 +76,7 @@ def eval_is_deterministic(subject: Subject) -> None:
     """In evaluation the same images give the same logits, whatever the random state."""
     spec, model = first_build(subject)
     model.eval()
-    first, second = run(model, random_images(spec), seed=0), run(model, random_images(spec), seed=1)
+    first, second = run(model, random_inputs(spec), seed=0), run(model, random_inputs(spec), seed=1)
     _expect_close(second, first, "two evaluations of the same images differ; does a dropout stay on in eval()?")
 
 
@@ -87,14 +85,14 @@ def state_roundtrip(subject: Subject) -> None:
     from safetensors.torch import load, save
 
     spec, model = first_build(subject)
-    run(model.train(), random_images(spec))  # so that statistics are no longer those of a fresh build
+    run(model.train(), random_inputs(spec))  # so that statistics are no longer those of a fresh build
     state = {name: tensor.detach().contiguous().clone() for name, tensor in model.state_dict().items()}
     twin = build(subject, spec, seed=1)
     twin.load_state_dict(load(save(state)))
     message = (
         "a second build with the same state_dict gives other logits; register what is missing as parameter or buffer"
     )
-    _expect_close(run(twin.eval(), random_images(spec)), run(model.eval(), random_images(spec)), message)
+    _expect_close(run(twin.eval(), random_inputs(spec)), run(model.eval(), random_inputs(spec)), message)
 
 
 def seeded_build(subject: Subject) -> None:
@@ -116,9 +114,22 @@ def features_and_head(subject: Subject) -> None:
         raise Unsupported("it has no forward_features and forward_head, which would let a frozen backbone's be cached")
     model.eval()
     with torch.no_grad():
-        parts = head(features(random_images(spec)))
+        parts = head(*map(features, random_inputs(spec)))
+    whole = "forward_head(forward_features(images)) is not forward(images)"
+    if spec.task == "verification":
+        whole = "forward_head(features of the first, features of the second) is not forward(first, second)"
+    _expect_close(parts, run(model, random_inputs(spec)), whole)
+
+
+def pairs_are_symmetric(subject: Subject) -> None:
+    """Where it compares pairs, the order of the two images does not matter."""
+    spec, model = first_build(subject)
+    if spec.task != "verification":
+        return
+    first, second = random_inputs(spec)
+    forth, back = run(model.eval(), (first, second)), run(model, (second, first))
     _expect_close(
-        parts, run(model, random_images(spec)), "forward_head(forward_features(images)) is not forward(images)"
+        back, forth, "forward(second, first) is not forward(first, second); compare with a symmetric distance"
     )
 
 
@@ -139,11 +150,10 @@ def leaves_input(subject: Subject) -> None:
     """It does not write into the images that it is given."""
     spec, model = first_build(subject)
     for mode in (True, False):
-        images = random_images(spec)
-        run(model.train(mode), images)
-        expect(
-            images.equal(random_images(spec)), "it changed its input; the first operation must not be an in-place one"
-        )
+        inputs = random_inputs(spec)
+        run(model.train(mode), inputs)
+        kept = all(given.equal(fresh) for given, fresh in zip(inputs, random_inputs(spec), strict=True))
+        expect(kept, "it changed its input; the first operation must not be an in-place one")
 
 
 def channels_last(subject: Subject) -> None:
@@ -151,14 +161,29 @@ def channels_last(subject: Subject) -> None:
     import torch
 
     spec, model = first_build(subject)
-    expected = run(model.eval(), random_images(spec))
+    expected = run(model.eval(), random_inputs(spec))
     model.to(memory_format=torch.channels_last)
-    images = random_images(spec).contiguous(memory_format=torch.channels_last)
+    inputs = [images.contiguous(memory_format=torch.channels_last) for images in random_inputs(spec)]
     try:
-        logits = run(model, images)
+        logits = run(model, inputs)
     except RuntimeError as error:
         raise CheckFailed(f"it fails on channels_last images, use reshape or flatten for view: {error}") from error
     _expect_close(logits, expected, "channels_last images give other logits; do not rely on strides")
+
+
+def _loss_of(model: torch.nn.Module, spec: DataSpec) -> torch.Tensor:
+    """A training step's loss. One of the pairs is an image with itself, where a distance may have no gradient."""
+    import torch
+
+    inputs = random_inputs(spec)
+    if spec.task == "verification":
+        inputs[1][0] = inputs[0][0]
+    labels = torch.arange(4) % spec.num_classes
+    with seeded(0):
+        outputs = model(*inputs)
+    if spec.task == "verification":
+        return torch.nn.functional.binary_cross_entropy_with_logits(outputs, labels[:, None].float())
+    return torch.nn.functional.cross_entropy(outputs, labels)
 
 
 def _check_logits(logits: Any, spec: DataSpec, when: str) -> None:
@@ -167,8 +192,9 @@ def _check_logits(logits: Any, spec: DataSpec, when: str) -> None:
     expect(isinstance(logits, torch.Tensor), f"in {when} it returns {type(logits).__name__}, not a tensor of logits")
     shape = tuple(logits.shape)
     expect(
-        shape[1:] == (spec.num_classes,) and logits.is_floating_point(),
-        f"in {when} it returns {logits.dtype} {shape}, not floats N,{spec.num_classes}: build it for spec.num_classes",
+        shape[1:] == (num_outputs(spec),) and logits.is_floating_point(),
+        f"in {when} it returns {logits.dtype} {shape}, not floats N,{num_outputs(spec)}: build it for "
+        + ("one value a pair" if spec.task == "verification" else "spec.num_classes"),
     )
     expect(bool(logits.isfinite().all()), f"in {when} its logits are not finite")
 
@@ -190,6 +216,7 @@ CHECKS: tuple[Callable[[Subject], None], ...] = (
     state_roundtrip,
     seeded_build,
     features_and_head,
+    pairs_are_symmetric,
     input_statistics_valid,
     leaves_input,
     channels_last,

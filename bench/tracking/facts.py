@@ -38,6 +38,13 @@ _DECIDED = {
 }
 
 
+#: Heading -> metric in the table of the description; for pairs others count than for classes.
+_SHOWN = {
+    False: {"macro F1": "macro_f1", "log loss": "log_loss", "ECE": "ece"},
+    True: {"AUROC": "auroc", "EER": "eer", "TAR at FAR 1e-2": "tar_at_far_0.01"},
+}
+
+
 def parameters(run: Run) -> dict[str, str]:
     """The recipe's keys with their defaults and, in place of "auto", what the plan decided."""
     from bench.recipe import parse
@@ -57,6 +64,8 @@ def parameters(run: Run) -> dict[str, str]:
         f"{name}.{key}": v for name, table in tables.items() if isinstance(table, dict) for key, v in table.items()
     }
     values |= {key: plan[name] for name, key in _DECIDED.items() if plan.get(name) is not None}
+    fold = run.info().get("fold")
+    values |= {} if fold is None else {"fold": fold}
     values |= {"seed": run.info()["seed"], "augment": ", ".join(map(_call, tables.get("augment", []))) or "none"}
     return {key: _word(value) for key, value in values.items() if value not in (None, "", (), [])}
 
@@ -92,19 +101,20 @@ def _note(info: dict[str, Any]) -> str:
         lines += [f"> {info['error']}", ""]
     splits = {"test": "test", "val": "validation"}
     shown = [split for split in splits if f"{split}_accuracy" in metrics]
+    pairs = "threshold" in metrics
     if shown:
         lines += [
-            "| split | images | accuracy | 95 % interval | macro F1 | log loss | ECE |",
-            "|---|---|---|---|---|---|---|",
+            f"| split | {'pairs' if pairs else 'images'} | accuracy | 95 % interval | {' | '.join(_SHOWN[pairs])} |",
+            f"|---|---|---|---|{'---|' * len(_SHOWN[pairs])}",
         ]
     for split in shown:
         images = sum((data.get("counts") or {}).get(splits[split], {}).values()) or ""
-        low, high, f1, loss, ece = (
+        low, high, *others = (
             metrics.get(f"{split}_{name}", math.nan)
-            for name in ("accuracy_low", "accuracy_high", "macro_f1", "log_loss", "ece")
+            for name in ("accuracy_low", "accuracy_high", *_SHOWN[pairs].values())
         )
         accuracy = f"**{metrics[f'{split}_accuracy']:.2%}** | {low:.2%} to {high:.2%}"
-        lines.append(f"| {splits[split]} | {images} | {accuracy} | {f1:.4f} | {loss:.4f} | {ece:.4f} |")
+        lines.append(f"| {splits[split]} | {images} | {accuracy} | {' | '.join(f'{value:.4f}' for value in others)} |")
     if "train_seconds" in metrics:
         machine = ((info.get("environment") or {}).get("machine")) or {}
         place = machine.get("gpu") or machine.get("cpu") or "this machine"
@@ -119,5 +129,10 @@ def _call(table: Mapping[str, Any]) -> str:
 
 
 def _word(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, default=str)
+    text = value if isinstance(value, str) else json.dumps(value, default=_plain)
     return text[:_PARAM_LENGTH]
+
+
+def _plain(value: Any) -> Any:
+    """An option that is a table of its own, or anything else that JSON does not know."""
+    return value.model_dump() if hasattr(value, "model_dump") else str(value)

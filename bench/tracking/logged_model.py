@@ -6,7 +6,7 @@ import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,7 +18,10 @@ __all__ = ["package"]
 
 
 def package(run: Run, folder: Path, *, model_id: str, run_id: str) -> None:
-    """Write a run's weights, recipe and plan as a model of MLflow: uint8 images N,H,W,C in, probabilities out."""
+    """Write a run's weights, recipe and plan as a model of MLflow: uint8 images N,H,W,C in, probabilities out.
+
+    For pairs two such arrays go in, `first` and `second`.
+    """
     import numpy as np
     from mlflow.models import Model, ModelSignature
     from mlflow.pyfunc import save_model
@@ -27,7 +30,7 @@ def package(run: Run, folder: Path, *, model_id: str, run_id: str) -> None:
     plan = json.loads((run.folder / "plan.json").read_text(encoding="utf-8"))
     shape = (-1, *plan["image_size"], plan["channels"])
     signature = ModelSignature(
-        Schema([TensorSpec(np.dtype(np.uint8), shape, "images")]),
+        Schema([TensorSpec(np.dtype(np.uint8), shape, name) for name in _inputs(plan)]),
         Schema([TensorSpec(np.dtype(np.float32), (-1, len(plan["classes"])))]),
     )
     versions = (run.info().get("environment") or {}).get("versions") or {}
@@ -46,7 +49,11 @@ def package(run: Run, folder: Path, *, model_id: str, run_id: str) -> None:
     )
 
 
-class _Classifier:
+def _inputs(plan: Mapping[str, Any]) -> tuple[str, ...]:
+    return ("first", "second") if plan.get("task") == "verification" else ("images",)
+
+
+class _Predictor:
     """What `mlflow.pyfunc.load_model` gives: the trained model on the CPU, in fp32."""
 
     def __init__(self, folder: Path) -> None:
@@ -57,31 +64,33 @@ class _Classifier:
         from bench.plan import from_json
         from bench.recipe import Chosen, parse
         from bench.stages.batches import Preprocessing
-        from bench.stages.model import build
+        from bench.stages.model import build, forward_of
 
         path = folder / "recipe.toml"
         recipe = parse(path.read_text(encoding="utf-8"), path=path)
         plan = from_json(json.loads((folder / "plan.json").read_text(encoding="utf-8")))
-        spec = DataSpec("classification", plan.classes or (), plan.channels or 3, plan.image_size)
+        spec = DataSpec(plan.task, plan.classes or (), plan.channels or 3, plan.image_size)
         options = {name: False if name == "pretrained" else value for name, value in recipe.model.options.items()}
-        self._model = build(Chosen(recipe.model.name, options), spec).eval()
-        self._model.load_state_dict(load_file(folder / "model.safetensors"))
+        model = build(Chosen(recipe.model.name, options), spec).eval()
+        model.load_state_dict(load_file(folder / "model.safetensors"))
+        self._forward = forward_of(model, task=plan.task)
+        self._names = _inputs(plan.as_json())
         self._preprocessing = Preprocessing(plan.mean or (), plan.std or (), torch.contiguous_format)
         self._loss = recipe.train.loss
 
     def predict(self, images: Mapping[str, NDArray[np.uint8]] | NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Images N,H,W,C of the run's size -> class probabilities N,num_classes."""
+        """Images N,H,W,C of the run's size (of pairs a mapping: first and second) -> probabilities N,num_classes."""
         import torch
 
         from bench.stages.optim import probabilities
 
-        array = images["images"] if isinstance(images, Mapping) else images
+        arrays = [images[name] for name in self._names] if isinstance(images, Mapping) else [images]
         with torch.inference_mode():
-            pixels = self._preprocessing.scale(torch.from_numpy(array.copy()))
-            outputs = self._model(self._preprocessing.normalise(pixels))
+            pixels = self._preprocessing.scale(torch.cat([torch.from_numpy(array.copy()) for array in arrays]))
+            outputs = self._forward(self._preprocessing.normalise(pixels))
             return probabilities(outputs, self._loss).numpy()
 
 
-def _load_pyfunc(path: str) -> _Classifier:
+def _load_pyfunc(path: str) -> _Predictor:
     """MLflow calls this by its name."""
-    return _Classifier(Path(path))
+    return _Predictor(Path(path))
