@@ -110,6 +110,25 @@ def plan(recipe: Path, changes: tuple[str, ...], *, full: bool, as_json: bool) -
 
 
 @cli.command()
+@click.argument("recipe", type=click.Path(path_type=Path))
+@_changes
+@click.option("--classes", type=click.IntRange(min=2), help="Number of classes, where the data are not here.")
+@click.option("--pairs", is_flag=True, help="A model of pairs, where the data are not here.")
+@_json
+def describe(recipe: Path, changes: tuple[str, ...], classes: int | None, *, pairs: bool, as_json: bool) -> None:
+    """Print a model's layers: output shapes, parameters, MACs, sizes.
+
+    \b
+    bench describe recipes/quickstart.toml
+    bench describe recipes/gtsrb_lenet1.toml --classes 43
+    """
+    from bench.describe import describe as print_layers
+    from bench.recipe import load
+
+    print_layers(load(recipe, changes), as_json=as_json, num_classes=classes, pairs=pairs)
+
+
+@cli.command()
 @click.argument("plugin", required=False, metavar="[KIND/NAME]")
 @click.option("--check", is_flag=True, help="Run the conformance checks; exit 3 where one fails.")
 @click.option("--root", type=click.Path(path_type=Path), help="A folder to check a dataset plugin on.")

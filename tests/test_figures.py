@@ -15,7 +15,8 @@ from bench import record
 from bench.files import write_json
 from bench.kinds import DataSpec
 from bench.stages import figures
-from bench.stages.data import Data, ImageSet
+from bench.stages.data import Data
+from bench.stages.image_set import ImageSet
 
 _LIMIT = 300_000
 

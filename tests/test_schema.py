@@ -175,6 +175,75 @@ def test_options_are_described_in_words() -> None:
     )
 
 
+# Tables inside of tables
+
+
+class Layer(Table):
+    width: Size = Field(description="units")
+    kernel: int | tuple[int, int] = 3
+    window: tuple[int, int] = (1, 1)
+
+
+def nested(
+    spec: Any,
+    *,
+    layers: tuple[Layer, ...] = (Layer(width=4), Layer(width=8, kernel=5)),
+    last: Layer = Layer(width=2),  # noqa: B008 - it is frozen
+    either: Layer | tuple[Layer, ...] | None = None,
+) -> None:
+    raise NotImplementedError(spec, layers, last, either)
+
+
+NESTED = options_model("models", nested)
+
+
+def nested_problems(**table: Any) -> list[str]:
+    return validate(NESTED, table, "model")[1]
+
+
+def test_tables_of_an_array_arrive_validated() -> None:
+    values, problems = validate(NESTED, {"layers": [{"width": 3}, {"width": 4, "kernel": [1, 2]}]}, "model")
+    assert problems == []
+    assert values["layers"] == (Layer(width=3), Layer(width=4, kernel=(1, 2)))
+    assert values["last"] == Layer(width=2)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"layers": [{"width": 1}, {"width": 1, "kernal": 3}]}, 'layers.1.kernal: unknown key; did you mean "kernel"?'),
+        ({"layers": [{"width": 1, "last": 3}]}, "layers.0.last: unknown key; allowed: kernel, width, window"),
+        ({"layers": [{"width": 1}, {}]}, "layers.1.width: required, but not given"),
+        ({"layers": [{"width": "1"}]}, 'layers.0.width: input should be a valid integer, but "1" was given'),
+        ({"layers": [{"width": 0}]}, "layers.0.width: input should be greater than or equal to 1, but 0 was given"),
+        ({"layers": [{"width": 1, "window": [1]}]}, "layers.0.window: must be array of 2 int, but [1] was given"),
+        (
+            {"layers": [{"width": 1, "kernel": "a"}]},
+            'layers.0.kernel: must be int | array of 2 int, but "a" was given',
+        ),
+        ({"layers": [3]}, "layers.0: must be table {width, kernel, window}, but 3 was given"),
+        ({"layers": 3}, "layers: input should be a valid array, but 3 was given"),
+        ({"last": {"width": 1, "widht": 2}}, 'last.widht: unknown key; did you mean "width"?'),
+        ({"last": 3}, "last: must be table {width, kernel, window}, but 3 was given"),
+        (
+            {"either": 3},
+            "either: must be table {width, kernel, window} | array of tables {width, kernel, window}, but 3 was given",
+        ),
+    ],
+)
+def test_a_problem_in_an_inner_table_has_the_whole_key(given: dict[str, Any], expected: str) -> None:
+    assert nested_problems(**given) == [f"model.{expected}"]
+
+
+def test_inner_tables_are_described_key_by_key() -> None:
+    described = {option.name: option for option in describe(NESTED)}
+    assert described["layers"].type == "array of tables {width, kernel, window}"
+    assert described["layers"].default == '[{"width": 4}, {"width": 8, "kernel": 5}]'
+    assert described["layers.N.width"] == Option("layers.N.width", "int >= 1, <= 512", "required", "units")
+    assert described["last"] == Option("last", "table {width, kernel, window}", '{"width": 2}')
+    assert described["last.kernel"] == Option("last.kernel", "int | array of 2 int", "3")
+
+
 # Signatures that are no schema
 
 

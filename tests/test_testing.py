@@ -24,7 +24,7 @@ from torch.nn import functional
 
 from bench import registry
 from bench.errors import DataError, PluginError, Unsupported
-from bench.kinds import Dataset, DataSpec, Split
+from bench.kinds import PAIR_CLASSES, Dataset, DataSpec, Split
 from bench.registry import GROUPS, Plugin
 from bench.testing import Check, CheckFailed, Result, checks, conformance_test, run_checks
 
@@ -56,6 +56,22 @@ class ToyNet(nn.Module):
 
     def forward(self, images: torch.Tensor) -> Any:
         return self.forward_head(self.forward_features(images))
+
+
+class ToyPair(ToyNet):
+    """The same for pairs: a weight for the absolute difference of each feature."""
+
+    def __init__(self, spec: DataSpec) -> None:
+        if spec.task != "verification":
+            raise Unsupported("only pairs")
+        super().__init__(replace(spec, classes=("same",)))
+
+    def forward_head(self, *features: torch.Tensor) -> torch.Tensor:
+        first, second = features
+        return super().forward_head((first - second).abs())
+
+    def forward(self, *images: torch.Tensor) -> Any:
+        return self.forward_head(*map(self.forward_features, images))
 
 
 def toy_model(net: type[ToyNet]) -> Callable[..., nn.Module]:
@@ -244,6 +260,54 @@ class ReadsMemory(ToyNet):
         return (flat * weights).mean(dim=1, keepdim=True).expand(-1, images.shape[1])
 
 
+class TwoLogits(ToyPair):
+    def forward(self, *images: torch.Tensor) -> Any:
+        return super().forward(*images).expand(-1, 2)
+
+
+class RootOfSquares(ToyPair):
+    def forward_head(self, *features: torch.Tensor) -> torch.Tensor:
+        first, second = map(self.classifier, features)
+        return (first - second).square().sum(dim=1, keepdim=True).sqrt()
+
+
+class OneSidedGradient(ToyPair):
+    def __init__(self, spec: DataSpec) -> None:
+        super().__init__(spec)
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def forward(self, *images: torch.Tensor) -> Any:
+        first, second = images
+        return self.forward_head(self.forward_features(first), (self.scale * second.mean(dim=(2, 3))).detach())
+
+
+class CentredPairs(ToyPair):
+    def forward_head(self, *features: torch.Tensor) -> torch.Tensor:
+        logits = super().forward_head(*features)
+        return logits - logits.mean()
+
+
+class SinglePairSqueezed(ToyPair):
+    def forward(self, *images: torch.Tensor) -> Any:
+        return super().forward(*images).squeeze(0)
+
+
+class PairHeadIsNotAll(ToyPair):
+    def forward(self, *images: torch.Tensor) -> Any:
+        return super().forward(*images) * 2
+
+
+class OneSided(ToyPair):
+    def forward_head(self, *features: torch.Tensor) -> torch.Tensor:
+        first, second = features
+        return ToyNet.forward_head(self, first - second)
+
+
+class SecondInPlace(ToyPair):
+    def forward(self, *images: torch.Tensor) -> Any:
+        return super().forward(images[0], functional.relu(images[1], inplace=True))
+
+
 def inverted_for_batch(images: torch.Tensor, targets: torch.Tensor, generator: torch.Generator) -> Pair:
     return (1 - images if torch.rand((), generator=generator) < 0.5 else images), targets
 
@@ -328,6 +392,56 @@ def group_in_two_splits(_: Path) -> Dataset:
     return some_dataset(splits=splits)
 
 
+def some_pairs(name: str, **changes: Any) -> Split:
+    """Four images of two persons in every pair that they form."""
+    images = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3)).astype(np.uint8)
+    pairs = np.array([(0, 1), (2, 3), (0, 2), (0, 3), (1, 2), (1, 3)])
+    groups = [f"{name} {person}" for person in ("ann", "ann", "bob", "bob")]
+    ids = [f"{name} {first} {second}" for first, second in pairs]
+    return replace(Split(images, [1, 1, 0, 0, 0, 0], ids, groups=groups, pairs=pairs), **changes)
+
+
+def verification(train: Mapping[str, Any] | None = None, **changes: Any) -> Callable[..., Any]:
+    splits = {"train": some_pairs("train", **(train or {})), "test": some_pairs("test")}
+    return toy_dataset(lambda _: replace(Dataset(PAIR_CLASSES, splits, task="verification"), **changes))
+
+
+def folded(folds: Any, **changes: Any) -> Callable[..., Any]:
+    return toy_dataset(lambda _: some_dataset(splits={"train": some_split("train", folds=folds, **changes)}))
+
+
+def folded_pairs(*, folds: Any) -> Callable[..., Any]:
+    """The same twice with other persons: two folds."""
+    first, second = some_pairs("train"), some_pairs("other")
+    joined = Split(
+        np.concatenate([first.images, second.images]),
+        [*first.labels, *second.labels],
+        [*(first.ids or ()), *(second.ids or ())],
+        groups=[*(first.groups or ()), *(second.groups or ())],
+        pairs=np.concatenate([first.pairs, second.pairs + 4]),  # type: ignore[operator]  # there are pairs
+        folds=folds,
+    )
+    return toy_dataset(lambda _: Dataset(PAIR_CLASSES, {"train": joined}, task="verification"))
+
+
+def boxed(boxes: Any) -> Callable[..., Any]:
+    """Three files of 4 x 4 pixels with boxes."""
+
+    def make(root: Path) -> Dataset:
+        if not root.is_dir():
+            raise DataError(f"{root} is missing", hint="set the root")
+        files = [root / f"{position}.png" for position in range(3)]
+        for path in files:
+            Image.new("RGB", (4, 4)).save(path)
+        return some_dataset(splits={"train": Split(files, [0, 1, 2], boxes=np.array(boxes))})
+
+    return toy_dataset(make)
+
+
+def with_other_groups(_: Path) -> Dataset:
+    return some_dataset({"groups": [os.urandom(8).hex() for _ in range(6)]})
+
+
 def positional_option(spec: DataSpec, depth: int = 18) -> nn.Module:
     """A model with an option that can be given by position."""
     raise NotImplementedError(spec, depth)
@@ -374,26 +488,42 @@ FAULTS: Mapping[str, list[tuple[str, Any, str]]] = {
         ("models", toy_model(AsksAndGoesOn), "weights.invalid"),
     ],
     "output_shape": [
+        ("models", toy_model(TwoLogits), "(4, 2), not floats N,1: build it for one value a pair"),
         ("models", toy_model(OneClassMore), "(4, 11), not floats N,10"),
         ("models", toy_model(AuxiliaryLogits), "in training it returns tuple"),
         ("models", toy_model(NotFinite), "not finite"),
         ("models", toy_dataset(lambda _: "no module"), "returns str"),
     ],
-    "single_image_in_eval": [("models", toy_model(Squeezes), "single image")],
-    "gradients_reach_all": [("models", toy_model(Detaches), "stem.weight")],
-    "images_do_not_mix": [("models", toy_model(BatchStatistics), "neighbours")],
+    "single_image_in_eval": [
+        ("models", toy_model(Squeezes), "single image"),
+        ("models", toy_model(SinglePairSqueezed), "single image"),
+    ],
+    "gradients_reach_all": [
+        ("models", toy_model(Detaches), "stem.weight"),
+        ("models", toy_model(RootOfSquares), "classifier.weight, classifier.bias is not finite"),
+        ("models", toy_model(OneSidedGradient), "no gradient reaches scale"),
+    ],
+    "images_do_not_mix": [
+        ("models", toy_model(BatchStatistics), "neighbours"),
+        ("models", toy_model(CentredPairs), "neighbours"),
+    ],
     "eval_is_deterministic": [
         ("models", toy_model(DropsAlways), "dropout"),
         ("models", toy_model(DropsBehindZeroHead), "dropout"),
     ],
     "state_roundtrip": [("models", toy_model(HiddenState), "register")],
     "seeded_build": [("models", toy_model(SeedsItself), "classifier.weight")],
-    "features_and_head": [("models", toy_model(HeadIsNotAll), "is not forward(images)")],
+    "features_and_head": [
+        ("models", toy_model(HeadIsNotAll), "is not forward(images)"),
+        ("models", toy_model(PairHeadIsNotAll), "is not forward(first, second)"),
+    ],
+    "pairs_are_symmetric": [("models", toy_model(OneSided), "symmetric distance")],
     "input_statistics_valid": [
         ("models", toy_model(BytesForStatistics), "scale"),
         ("models", toy_model(TwoMeans), "2 means for 3 channels"),
     ],
     "leaves_input": [
+        ("models", toy_model(SecondInPlace), "in-place"),
         ("models", toy_model(InPlace), "in-place"),
         ("augmentations", toy_augmentation(in_place), "images: it changed"),
         ("augmentations", toy_augmentation(in_place_on_targets), "targets: it changed"),
@@ -442,14 +572,17 @@ FAULTS: Mapping[str, list[tuple[str, Any, str]]] = {
         ("datasets", toy_dataset(lambda _: some_dataset({"labels": [0, 1, 2]})), "3 labels"),
         ("datasets", toy_dataset(lambda _: some_dataset({"labels": [1, 2, 3] * 2})), "outside 0..2"),
         ("datasets", toy_dataset(lambda _: some_dataset({"labels": [0.0, 1.0, 2.0] * 2})), "not integers"),
+        ("datasets", verification({"labels": [1, 1, 0, 0]}), "6 pairs, but 4 labels"),
     ],
     "ids_unique": [
         ("datasets", toy_dataset(lambda _: some_dataset({"ids": list("aabcde")})), "twice"),
         ("datasets", toy_dataset(lambda _: some_dataset({"ids": list("abc")})), "3 ids"),
+        ("datasets", verification({"ids": list("abcd")}), "6 pairs, 4 ids"),
         ("datasets", toy_dataset(lambda _: some_dataset({"ids": list(range(6))})), "strings"),
     ],
     "no_leak": [
         ("datasets", toy_dataset(group_in_two_splits), "group 'ann'"),
+        ("datasets", verification({"groups": ["test ann"] * 2 + ["bob"] * 2}), "group 'test ann'"),
         ("datasets", toy_dataset(lambda _: some_dataset({"ids": [f"test/{n}" for n in range(6)]})), "id 'test/0'"),
     ],
     "every_class_has_training_images": [
@@ -464,7 +597,39 @@ FAULTS: Mapping[str, list[tuple[str, Any, str]]] = {
         ("datasets", toy_dataset(lambda _: some_dataset(channels=1)), "3 channels, 1 declared"),
         ("datasets", toy_dataset(lambda _: some_dataset(channels=4)), "1 and 3"),
     ],
-    "deterministic": [("datasets", toy_dataset(reshuffled), "sort")],
+    "deterministic": [
+        ("datasets", toy_dataset(reshuffled), "sort"),
+        ("datasets", toy_dataset(with_other_groups), "sort"),
+    ],
+    "pairs_valid": [
+        ("datasets", verification({"pairs": None}), "no pairs"),
+        ("datasets", verification(task="classification"), "set task"),
+        ("datasets", verification(classes=("same", "different")), "PAIR_CLASSES"),
+        ("datasets", verification({"pairs": np.zeros((6, 3), dtype=int)}), "(6, 3), not integers P,2"),
+        ("datasets", verification({"pairs": np.array([(0, 1)] * 5 + [(0, 4)])}), "1 pairs point outside its 4"),
+        ("datasets", verification({"pairs": np.array([(0, 1)] * 5 + [(3, 3)])}), "image with itself"),
+        ("datasets", verification({"pairs": np.array([(0, 1), (1, 0), (0, 2), (0, 3), (1, 2), (1, 3)])}), "1 pairs"),
+        ("datasets", verification({"images": [Path("a"), Path("b"), Path("c"), Path("a")]}), "file stands in images"),
+        ("datasets", verification({"groups": None}), "identity of each"),
+        ("datasets", verification({"groups": list("aabbbb")}), "6 groups; they are one an image"),
+        ("datasets", verification({"labels": [0, 1, 0, 0, 0, 1]}), "labels of 2 pairs"),
+    ],
+    "folds_apart": [
+        ("datasets", toy_dataset(lambda _: some_dataset({"folds": [0, 1] * 3})), "only split"),
+        ("datasets", folded([0, 1]), "6 images, but folds of the shape (2,)"),
+        ("datasets", folded_pairs(folds=[0] * 4 + [1] * 4), "12 pairs, but folds of the shape (8,)"),
+        ("datasets", folded([0, 2] * 3), "from 0 on"),
+        ("datasets", folded([0] * 6), "at least 2"),
+        ("datasets", folded([0, 1] * 3, groups=list("aabbcc")), "group 'a' is in the folds 0 and 1"),
+        ("datasets", folded_pairs(folds=[0, 1] * 6), "group 'train bob' is in the folds 1 and 0"),
+    ],
+    "boxes_inside": [
+        ("datasets", toy_dataset(lambda _: some_dataset({"boxes": np.array([(0, 0, 2, 2)] * 6)})), "the array itself"),
+        ("datasets", boxed([(0, 0, 2, 2)] * 2), "3 images, but boxes are int64 (2, 4)"),
+        ("datasets", boxed([(0.0, 0.0, 2.0, 2.0)] * 3), "float64"),
+        ("datasets", boxed([(0, 0, 2, 2), (2, 0, 2, 2), (-1, 0, 2, 2)]), "2 boxes are empty"),
+        ("datasets", boxed([(0, 0, 4, 4), (0, 0, 4, 4), (0, 0, 5, 4)]), "cannot be cut"),
+    ],
 }
 PLANTED = [
     pytest.param(name, kind, target, reason, id=f"{name}-{kind}-{number}")
@@ -480,11 +645,17 @@ def toy_command() -> None:
 
 SOUND = [
     ("models", toy_model(ToyNet)),
+    ("models", toy_model(ToyPair)),
     ("augmentations", toy_augmentation(darker)),
     ("augmentations", toy_always(darker)),
     ("augmentations", toy_augmentation(lambda images, targets, _: (1 - images, targets))),
     ("augmentations", toy_always(lambda images, targets, _: (1 - images, targets))),
     ("datasets", toy_dataset(lambda _: some_dataset())),
+    ("datasets", verification()),
+    ("datasets", verification({"ids": None})),
+    ("datasets", folded([0, 0, 1, 1, 2, 2], groups=list("aabbcc"))),
+    ("datasets", folded_pairs(folds=[0] * 6 + [1] * 6)),
+    ("datasets", boxed([(0, 0, 4, 4), (1, 2, 3, 4), (0, 0, 1, 1)])),
     ("exporters", undocumented),
     ("commands", toy_command),
 ]
@@ -542,9 +713,25 @@ def test_an_exception_names_promise_type_hint_and_place(plugin_of: Any) -> None:
     results = run_checks(plugin_of("models", raising(DataError("no weights", hint="fetch them"))))
     detail = next(result.detail for result in results if result.check == "single_image_in_eval")
     assert detail.startswith(
-        "promised: In evaluation it takes a single image. It raised DataError: no weights; fetch them"
+        "promised: In evaluation it takes a single image or pair. It raised DataError: no weights; fetch them"
     )
     assert f"({__file__}:" in detail
+
+
+def test_a_model_that_declines_classification_is_checked_on_pairs(plugin_of: Any) -> None:
+    specs = []
+
+    def model(spec: DataSpec) -> nn.Module:
+        """A model of pairs."""
+        specs.append(spec)
+        if min(spec.image_size) < 64:
+            raise Unsupported("only from 64 pixels on")
+        return ToyPair(spec)
+
+    results = run_checks(plugin_of("models", model))
+    assert {result.status for result in results} == {"passed"}
+    built = {(spec.classes, spec.channels, spec.image_size) for spec in specs if spec.task == "verification"}
+    assert {(PAIR_CLASSES, 3, (64, 64)), (PAIR_CLASSES, 1, (64, 64)), (PAIR_CLASSES, 3, (64, 128))} <= built
 
 
 def test_larger_images_are_tried_where_small_ones_are_declined(plugin_of: Any) -> None:

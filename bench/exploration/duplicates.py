@@ -33,7 +33,7 @@ NEAR = 0.95
 _CANDIDATE = 0.85  # correlation of the 16 x 16 copies
 _MOST_CANDIDATES = 8  # of one image, the best
 _GAINS = (0.5, 2.0)  # a brighter or darker copy, but not another exposure
-_LOCAL = 0.17  # share of a part's own variance that may stay unexplained
+_LOCAL = 0.4  # share of a part's own variance that may stay unexplained
 _FLAT = 2.0  # standard deviation of grey values; below, there is nothing to compare
 _BLOCK = 1024
 
@@ -186,7 +186,7 @@ def _worst(
 ) -> NDArray[np.float32]:
     """The largest share of a ninth's own variance that stays unexplained."""
     local = _ninths(wanted**2) - _ninths(wanted) ** 2
-    worst: NDArray[np.float32] = (_ninths(rest**2) / (local + 0.1 * total[:, None])).max(1)
+    worst: NDArray[np.float32] = (_ninths(rest**2) / (local + 0.01 * total[:, None])).max(1)
     return worst
 
 

@@ -54,7 +54,10 @@ def at_threshold(predictions: Predictions, threshold: float) -> Predictions:
 def cross_fitted(predictions: Predictions) -> Predictions:
     """Each tenth of the pairs judged at the threshold of the other nine, so that none is judged by its own label."""
     scores, labels = predictions.probabilities[:, 1], predictions.labels
-    folds = np.random.default_rng(0).permutation(len(labels)) % min(_FOLDS, len(labels))
+    folds = np.empty(len(labels), dtype=np.int64)  # as many of each label in each
+    for label in (0, 1):
+        own = np.flatnonzero(labels == label)
+        folds[own] = np.random.default_rng(label).permutation(len(own)) % _FOLDS
     decided = np.zeros(len(labels), dtype=np.int64)
     for fold in np.unique(folds):
         own, others = folds == fold, folds != fold

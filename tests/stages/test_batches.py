@@ -15,7 +15,7 @@ import torch
 from bench.kinds import Augmentation
 from bench.stages import batches as stage
 from bench.stages.batches import Batches, Preprocessing, num_steps, one_hot
-from bench.stages.data import ImageSet
+from bench.stages.image_set import ImageSet
 from bench.stages.seeding import Generators
 
 _CPU = torch.device("cpu")

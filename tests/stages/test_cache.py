@@ -40,9 +40,9 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Grows by one whenever an image is decoded."""
     calls: list[int] = []
 
-    def count(*arguments: Any) -> Any:
+    def count(*arguments: Any, **options: Any) -> Any:
         calls.append(1)
-        return decode(*arguments)
+        return decode(*arguments, **options)
 
     monkeypatch.setattr(cache, "decode", count)
     return calls
@@ -140,7 +140,8 @@ def test_a_stop_in_the_middle_leaves_no_file(
     paths: list[Path], monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(cache, "decode", lambda data, how: decode(data, how) if data != paths[3].read_bytes() else 1 / 0)
+        damaged = paths[3].read_bytes()
+        patch.setattr(cache, "decode", lambda data, how, box: decode(data, how, box=box) if data != damaged else 1 / 0)
         with pytest.raises(ZeroDivisionError):
             load_images(paths, _HOW)
 

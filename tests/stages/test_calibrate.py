@@ -15,7 +15,7 @@ from bench.plan import Plan
 from bench.stages import calibrate as stage
 from bench.stages.batches import Batches, Preprocessing
 from bench.stages.calibrate import autocast, calibrate
-from bench.stages.data import ImageSet
+from bench.stages.image_set import ImageSet
 from bench.stages.optim import make_loss
 from bench.tables import Train
 

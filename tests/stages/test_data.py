@@ -17,7 +17,9 @@ from PIL import Image
 from bench.errors import BenchError, DataError, PluginError
 from bench.kinds import Dataset, Split
 from bench.stages.batches import Batches, Preprocessing, hold
-from bench.stages.data import Data, channel_statistics, load, open_dataset
+from bench.stages.data import Data, load
+from bench.stages.dataset import open_dataset
+from bench.stages.image_set import channel_statistics
 from bench.stages.seeding import Generators
 from bench.tables import Data as Table
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from bench.stages.batches import Batches, Preprocessing
-from bench.stages.data import ImageSet
+from bench.stages.image_set import ImageSet
 from bench.stages.memory import fitting_batch_size, is_out_of_memory
 from bench.stages.optim import make_loss
 from bench.tables import Train

@@ -7,8 +7,9 @@ from pydantic import Field
 from torch import nn
 
 from bench.errors import Unsupported
+from bench.kinds import DataSpec
 
-__all__ = ["Rate", "Width", "head", "per_layer"]
+__all__ = ["Rate", "Width", "head", "num_logits", "per_layer"]
 
 #: A probability with which values are dropped.
 Rate: TypeAlias = Annotated[float, Field(ge=0, lt=1)]
@@ -46,3 +47,13 @@ def head(
         layers += [nn.Dropout(rate), nn.Linear(in_features, width)]
         in_features = width
     return nn.Sequential(*layers)
+
+
+def num_logits(model: str, spec: DataSpec, *, single: bool) -> int:
+    """One output a class, or a single one for two classes. Raises Unsupported where there are not two."""
+    if not single:
+        return spec.num_classes
+    if spec.num_classes != 2:  # noqa: PLR2004 -- two
+        message = f"{model}: single_logit is one output for two classes, but there are {spec.num_classes}"
+        raise Unsupported(message, hint="leave single_logit out: the loss bce takes one output a class, too")
+    return 1

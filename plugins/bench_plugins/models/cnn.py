@@ -9,7 +9,7 @@ from torch import nn
 
 from bench.errors import Unsupported
 from bench.kinds import DataSpec
-from bench_plugins.models._layers import Rate, Width, head
+from bench_plugins.models._layers import Rate, Width, head, num_logits
 
 __all__ = ["cnn"]
 
@@ -49,16 +49,20 @@ def cnn(
     global_pool: bool = True,
     hidden: tuple[Width, ...] = (),
     dropout: Rate | tuple[Rate, ...] = 0.0,
+    single_logit: bool = False,
 ) -> nn.Module:
     """Blocks of 3 x 3 convolutions, for images of 8 to 64 pixels.
 
     Images N,C,H,W -> logits N,num_classes. A block is `convs_per_block` times convolution, BatchNorm, ReLU, then a
     max-pool of its entry in `pools` (one value holds for all; 1 pools nothing). `global_pool` averages over the
     positions that are left; otherwise they are flattened. `dropout` acts in front of each fully connected layer, the
-    classifier included. `bias` keeps the convolutions' biases although a BatchNorm cancels them.
+    classifier included. `bias` keeps the convolutions' biases although a BatchNorm cancels them. `single_logit` makes
+    it N,1, one output for two classes, for the loss bce.
 
-    Raises Unsupported where a block shrinks the image below one pixel or the lengths of the lists do not agree.
+    Raises Unsupported where a block shrinks the image below one pixel, the lengths of the lists do not agree, or
+    `single_logit` meets more than two classes.
     """
+    num_outputs = num_logits("cnn", spec, single=single_logit)
     windows = (pools,) * len(channels) if isinstance(pools, int) else pools
     if len(windows) != len(channels):
         message = f"cnn: pools has {len(windows)} values for {len(channels)} blocks"
@@ -74,7 +78,7 @@ def cnn(
         layers += [nn.MaxPool2d(window)] if window > 1 else []
     layers += [nn.AdaptiveAvgPool2d(1)] if global_pool else []
     num_features = in_channels * (1 if global_pool else height * width)
-    classifier = head(num_features, spec.num_classes, hidden=hidden, dropout=dropout)
+    classifier = head(num_features, num_outputs, hidden=hidden, dropout=dropout)
     return ConvNet(nn.Sequential(*layers, nn.Flatten()), classifier)
 
 
