@@ -129,6 +129,28 @@ def describe(recipe: Path, changes: tuple[str, ...], classes: int | None, *, pai
 
 
 @cli.command()
+@click.argument("recipe", type=click.Path(path_type=Path))
+@_changes
+@click.option("--html", type=click.Path(path_type=Path), help="Where the page goes; default: data_EXPERIMENT.html.")
+@click.option("--check", is_flag=True, help="Exit 1 where files are unreadable or images leak between splits.")
+@_json
+def data(recipe: Path, changes: tuple[str, ...], html: Path | None, *, check: bool, as_json: bool) -> None:
+    """Look at a recipe's images: sizes, classes, samples, and what is wrong.
+
+    \b
+    bench data recipes/smoking_cnn.toml
+    bench data recipes/gtsrb_lenet1.toml --html signs.html --check
+    """
+    from bench.console import TerminalProgress
+    from bench.exploration import command
+    from bench.recipe import load
+
+    findings = command.show(load(recipe, changes), html=html, as_json=as_json, progress=TerminalProgress())
+    if check:
+        command.check(findings)
+
+
+@cli.command()
 @click.argument("plugin", required=False, metavar="[KIND/NAME]")
 @click.option("--check", is_flag=True, help="Run the conformance checks; exit 3 where one fails.")
 @click.option("--root", type=click.Path(path_type=Path), help="A folder to check a dataset plugin on.")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
-from bench.errors import BenchError, DataError
+from bench.errors import BenchError, DataError, RecipeError
 from bench.kinds import PAIR_CLASSES, DataSpec
 
 if TYPE_CHECKING:
@@ -38,7 +38,8 @@ def describe(recipe: Recipe, *, as_json: bool, num_classes: int | None = None, p
 def data_spec(recipe: Recipe, *, num_classes: int | None = None, pairs: bool = False) -> DataSpec:
     """What the recipe's model is built for, from the dataset plugin; no image is decoded.
 
-    With `num_classes` (or `pairs`, for verification) the dataset is not touched. Raises DataError where it is missing.
+    With `num_classes` (or `pairs`, for verification) the dataset is not touched. Raises DataError where it is missing,
+    RecipeError for fewer than two classes.
     """
     size = recipe.data.size
     image_size = (size, size) if isinstance(size, int) else size
@@ -46,6 +47,8 @@ def data_spec(recipe: Recipe, *, num_classes: int | None = None, pairs: bool = F
     if pairs:
         return DataSpec("verification", PAIR_CLASSES, 3 if channels == "auto" else channels, image_size)
     if num_classes is not None:
+        if num_classes < 2:  # noqa: PLR2004  # classes to tell apart
+            raise RecipeError(f"--classes {num_classes}: at least 2 are needed")
         names = tuple(f"class {number}" for number in range(num_classes))
         return DataSpec("classification", names, 3 if channels == "auto" else channels, image_size)
     from bench.exploration.opening import open_recipe
@@ -99,7 +102,7 @@ def _print(recipe: Recipe, spec: DataSpec, table: ModelTable) -> None:
     answer = "same or different" if spec.task == "verification" else f"{spec.num_classes} classes"
     print_table((f"{recipe.model.name}: {inputs} -> {answer}",), [])
     rows = [_row(layer) for layer in table.layers]
-    heads = ("layer", "kind", "output", "parameters", "MACs", "")
+    heads: tuple[str, ...] = ("layer", "kind", "output", "parameters", "MACs", "")
     if not any(row[-1] for row in rows):
         heads, rows = heads[:-1], [row[:-1] for row in rows]
     columns = min(max(shutil.get_terminal_size().columns, _NARROWEST), _WIDEST)

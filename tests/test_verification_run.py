@@ -112,7 +112,9 @@ def test_the_threshold_is_kept_with_the_weights_and_decides_the_test(faces: Path
         assert json.loads(file.metadata()["state"])["threshold"] == threshold
     with np.load(finished.folder / "predictions" / "test.npz") as stored:
         assert np.array_equal(stored["guesses"], stored["probabilities"][:, 1] >= threshold)
-        assert (stored["guesses"] == stored["labels"]).mean() == pytest.approx(finished.info()["metrics"]["test_accuracy"])
+        assert (stored["guesses"] == stored["labels"]).mean() == pytest.approx(
+            finished.info()["metrics"]["test_accuracy"]
+        )
         assert len(set(stored["ids"].tolist())) == 32
 
 
@@ -203,7 +205,9 @@ def test_training_goes_on_from_the_weights_of_a_recorded_run(faces: Path) -> Non
     (first,) = run.run(recipe(faces))
     (second,) = run.run(recipe(faces, f"model.weights=runs:/{first.name}", "train.epochs=1", "optimizer.lr=1e-12"))
     one, two = (load_file(known.folder / "model.safetensors") for known in (first, second))
-    assert all(torch.allclose(one[name], two[name], atol=1e-6) for name in one if "running" not in name and "num" not in name)
+    assert all(
+        torch.allclose(one[name], two[name], atol=1e-6) for name in one if "running" not in name and "num" not in name
+    )
 
 
 @pytest.mark.parametrize(

@@ -32,11 +32,15 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A kind of fault with all its cases. An "error" makes results wrong or stops a run."""
+    """A kind of fault with all its cases, named in the singular and the plural.
+
+    An "error" makes results wrong or stops a run.
+    """
 
     key: str
     severity: Literal["error", "warning", "note"]
-    title: str
+    one: str
+    many: str
     advice: str
     cases: tuple[Case, ...] = ()
     total: int | None = None
@@ -46,9 +50,16 @@ class Finding:
         """How often it occurs."""
         return len(self.cases) if self.total is None else self.total
 
+    @property
+    def title(self) -> str:
+        """What there are `count` of."""
+        return self.one if self.count == 1 else self.many
+
     def as_json(self, survey: Survey) -> dict[str, Any]:
         """Plain values, with every file."""
-        cases = [{"images": [_image(survey, index) for index in case.images], "detail": case.detail} for case in self.cases]
+        cases = [
+            {"images": [_image(survey, index) for index in case.images], "detail": case.detail} for case in self.cases
+        ]
         values = {"key": self.key, "severity": self.severity, "title": self.title, "count": self.count}
         return {**values, "advice": self.advice, "cases": cases}
 
@@ -70,25 +81,32 @@ def examine(survey: Survey, size: tuple[int, int], progress: Progress) -> tuple[
 def _duplicates(survey: Survey, same: Sequence[tuple[int, ...]], alike: NearPairs) -> Iterator[Finding]:
     exact_cases = [Case(images, _how_exact(survey, images)) for images in same]
     near_cases = [Case((pair.first, pair.second), _how_near(pair)) for pair in alike.pairs]
-    leaks = "Remove the copies from one side: the test is only worth something on images that were not trained on."
+    leaks = (
+        "Remove the copies from one side (or give copies the same group, where a run makes the split itself): a test is "
+        "worth something only on images that were not trained on."
+    )
     yield Finding(
         "exact_leaks",
         "error",
+        "image that stands in more than one split",
         "images that stand in more than one split",
         leaks,
         tuple(case for case in exact_cases if _leaks(survey, case)),
     )
+    crowd = "So many images here are alike that most of these need not be copies. " if alike.crowded else ""
     yield Finding(
         "near_leaks",
-        "error",
-        "images with a near duplicate in another split",
-        leaks,
+        "warning" if alike.crowded else "error",
+        "pair of nearly identical images in different splits",
+        "pairs of nearly identical images in different splits",
+        crowd + leaks,
         tuple(case for case in near_cases if _leaks(survey, case)),
     )
     unreadable = [Case((index,), look.reason) for index, look in enumerate(survey.looks) if look.reason]
     yield Finding(
         "unreadable",
         "error",
+        "image that cannot be read",
         "images that cannot be read",
         "Repair or remove them, or leave them out: --set data.bad_images=skip",
         tuple(unreadable),
@@ -97,6 +115,7 @@ def _duplicates(survey: Survey, same: Sequence[tuple[int, ...]], alike: NearPair
     yield Finding(
         "label_conflicts",
         "warning",
+        "duplicate with different labels",
         "duplicates with different labels",
         "Look at them and correct the wrong label; where both hold, the classes overlap.",
         tuple(Case(case.images, f"{case.detail}: {_labels(survey, case)}") for case in conflicts),
@@ -105,6 +124,7 @@ def _duplicates(survey: Survey, same: Sequence[tuple[int, ...]], alike: NearPair
     yield Finding(
         "exact_duplicates",
         "warning",
+        "set of identical images within a split",
         "sets of identical images within a split",
         group,
         tuple(case for case in exact_cases if not _leaks(survey, case)),
@@ -112,8 +132,9 @@ def _duplicates(survey: Survey, same: Sequence[tuple[int, ...]], alike: NearPair
     yield Finding(
         "near_duplicates",
         "warning",
+        "pair of nearly identical images within a split",
         "pairs of nearly identical images within a split",
-        group,
+        crowd + group,
         tuple(case for case in near_cases if not _leaks(survey, case)),
     )
 
@@ -129,15 +150,22 @@ def _imbalance(survey: Survey) -> Finding | None:
             cases.append(
                 Case((), f"{name}: {classes[high]} {counts[high]:,}, {classes[low]} {counts[low]:,} ({ratio})")
             )
-    advice = 'Try --set train.class_weights=balanced, and judge by balanced accuracy and macro F1.'
-    title = f"splits whose largest class is over {_IMBALANCE:.0f} times the smallest"
-    return Finding("imbalance", "warning", title, advice, tuple(cases))
+    advice = "Try --set train.class_weights=balanced, and judge by balanced accuracy and macro F1."
+    what = f"whose largest class is over {_IMBALANCE:.0f} times the smallest"
+    return Finding("imbalance", "warning", f"split {what}", f"splits {what}", advice, tuple(cases))
 
 
 def _constant(survey: Survey) -> Finding:
     flat = [index for index in survey.readable.tolist() if survey.looks[index].spread < _CONSTANT]
     cases = [Case((index,), f"grey values deviate by {survey.looks[index].spread:.1f} of 255") for index in flat]
-    return Finding("constant", "warning", "images of one colour", "They show nothing; remove them.", tuple(cases))
+    return Finding(
+        "constant",
+        "warning",
+        "image of one colour",
+        "images of one colour",
+        "They show nothing; remove them.",
+        tuple(cases),
+    )
 
 
 def _tiny(survey: Survey, size: tuple[int, int]) -> Finding:
@@ -148,14 +176,21 @@ def _tiny(survey: Survey, size: tuple[int, int]) -> Finding:
         width, height = look.cut
         if width < limits[0] or height < limits[1]:
             cases.append(Case((index,), f"{width} x {height} pixels"))
-    title = f"images less than a quarter as wide or high as data.size ({size[1]} x {size[0]})"
-    return Finding("tiny", "warning", title, "Enlarging adds nothing: find larger originals or lower data.size.", tuple(cases))
+    what = f"less than a quarter as wide or high as data.size ({size[1]} x {size[0]})"
+    return Finding(
+        "tiny",
+        "warning",
+        f"image {what}",
+        f"images {what}",
+        "Enlarging adds nothing: find larger originals or lower data.size.",
+        tuple(cases),
+    )
 
 
 def _within_groups(alike: NearPairs) -> Finding:
-    title = "pairs of similar images that share a group"
+    what = "of similar images that share a group"
     advice = "Expected where groups are frames of a scene or photographs of a person; no split divides a group."
-    return Finding("within_groups", "note", title, advice, total=alike.within_groups)
+    return Finding("within_groups", "note", f"pair {what}", f"pairs {what}", advice, total=alike.within_groups)
 
 
 def _leaks(survey: Survey, case: Case) -> bool:

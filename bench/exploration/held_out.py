@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from bench.exploration.survey import Survey
     from bench.tables import Data as DataTable
 
@@ -37,7 +40,7 @@ def divided(survey: Survey, table: DataTable) -> tuple[Survey, dict[str, dict[st
         sets[name] = whole.take(usable[name])
     names = image_ids("train", dataset.splits["train"], survey.root)
     final = divide(sets, dataset, table, usable=usable["train"], image_ids=names)
-    counts = {
+    counts: dict[str, dict[str, int]] = {
         name: dict(
             zip(
                 dataset.classes,
@@ -50,14 +53,13 @@ def divided(survey: Survey, table: DataTable) -> tuple[Survey, dict[str, dict[st
     }
     if dataset.splits["train"].folds is not None:
         return survey, counts
-    return replace(survey, parts=_parts(survey, {name: images.distinct_rows() for name, images in final.items()})), counts
+    made = {name: images.distinct_rows() for name, images in final.items() if name not in dataset.splits}
+    return replace(survey, parts=_parts(survey, made)), counts
 
 
-def _parts(survey: Survey, rows: dict[str, np.ndarray]) -> tuple[str, ...]:
-    """What each image is used for; the splits that were made of the training images refer to its positions."""
-    new = {
-        int(row): name for name, positions in rows.items() if name not in survey.dataset.splits for row in positions
-    }
+def _parts(survey: Survey, made: Mapping[str, NDArray[np.int64]]) -> tuple[str, ...]:
+    """What each image is used for; `made` holds the positions of the training images in the splits made of them."""
+    new = {row: name for name, rows in made.items() for row in rows.tolist()}
     return tuple(
         new.get(position, part) if split == "train" else part
         for split, part, position in zip(survey.splits, survey.parts, survey.positions.tolist(), strict=True)

@@ -21,6 +21,8 @@ def open_recipe(recipe: Recipe) -> tuple[Dataset, Path]:
     from bench.stages.dataset import open_dataset
     from bench.tables import Compute
 
-    anywhere = replace(recipe, compute=Compute())  # the hardware that the recipe trains on need not be here
+    anywhere = replace(
+        recipe, compute=Compute.model_validate({})
+    )  # the hardware that the recipe trains on need not be here
     root = Path(draft(anywhere, environment.detect()).dataset_root)
     return open_dataset(find("datasets", recipe.dataset.name).load(), root, recipe.dataset.options), root

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["summarise"]
 
 _MOST_SIZES = 8
+_GREY = 1e-9  # channels that differ by less are one
 
 
 def summarise(survey: Survey, divided: Mapping[str, Mapping[str, int]] | None) -> dict[str, Any]:
@@ -83,7 +85,7 @@ def _bins(sizes: Mapping[int, int]) -> dict[str, int]:
     """How many groups have 1, 2, 3, 4, 5 to 8, 9 to 16 ... images."""
     edges = [1, 2, 3, 4, 5, 9, 17, 33, 65, 129, 257, 513, 10**9]
     found = {}
-    for low, high in zip(edges, edges[1:], strict=False):
+    for low, high in pairwise(edges):
         count = sum(number for size, number in sizes.items() if low <= size < high)
         name = str(low) if high == low + 1 else f"{low} or more" if high == edges[-1] else f"{low} to {high - 1}"
         if count:
@@ -92,12 +94,13 @@ def _bins(sizes: Mapping[int, int]) -> dict[str, int]:
 
 
 def _colours(looks: Sequence[Look]) -> dict[str, list[float]] | None:
-    """Mean and standard deviation of each channel over all readable images."""
+    """Mean and standard deviation of each channel over all readable images; one channel where all are grey."""
     if not looks:
         return None
-    channels = min(len(look.mean) for look in looks)
-    mean = np.mean([look.mean[:channels] for look in looks], axis=0)
-    square = np.mean([look.square[:channels] for look in looks], axis=0)
+    mean = np.mean([look.mean for look in looks], axis=0)
+    square = np.mean([look.square for look in looks], axis=0)
+    if np.ptp(mean) < _GREY and np.ptp(square) < _GREY:
+        mean, square = mean[:1], square[:1]
     deviation = np.sqrt(np.maximum(square - mean**2, 0))
     return {"mean": mean.round(4).tolist(), "std": deviation.round(4).tolist()}
 

@@ -83,7 +83,7 @@ class Survey:
     def label(self, index: int) -> str:
         """The class of an image; for verification its group, "" where there is none."""
         if self.labels[index] >= 0:
-            return self.dataset.classes[self.labels[index]]
+            return self.dataset.classes[int(self.labels[index])]
         groups = self.dataset.splits[self.splits[index]].groups
         return "" if groups is None else str(groups[int(self.positions[index])])
 
@@ -94,7 +94,12 @@ def survey(
     """Decode every image once, in its own size. Nothing is raised for an image that cannot be read: it is noted."""
     from bench.stages.image_set import image_ids
 
-    splits, positions, labels, groups, names, parts = [], [], [], [], [], []
+    splits: list[str] = []
+    positions: list[int] = []
+    labels: list[int] = []
+    groups: list[str] = []
+    names: list[str] = []
+    parts: list[str] = []
     for name in (known for known in SPLITS if known in dataset.splits):
         split = dataset.splits[name]
         count = len(split.images)
@@ -180,12 +185,9 @@ def _read(
         decode(data, Decoding((THUMB, THUMB), max_megapixels=max_megapixels))
         raise BadImage("damaged: its header cannot be read") from None
     width, height = stored[::-1] if turned else stored
-    pixels = decode(data, Decoding((height, width), 3, max_megapixels=max_megapixels))
-    if box is not None:
-        left, top, right, bottom = map(int, box)
-        if not (0 <= left < right <= width and 0 <= top < bottom <= height):
-            raise BadImage(f"the box {[left, top, right, bottom]} is not inside its {width} x {height} pixels")
-        pixels = pixels[top:bottom, left:right]
+    left, top, right, bottom = (0, 0, width, height) if box is None else map(int, box)
+    how = Decoding((bottom - top, right - left), 3, max_megapixels=max_megapixels)  # its own size: nothing is resized
+    pixels = decode(data, how, box=None if box is None else (left, top, right, bottom))
     return hashlib.sha256(data).hexdigest(), (width, height), format_, mode, pixels
 
 

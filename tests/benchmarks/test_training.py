@@ -23,7 +23,8 @@ from bench.plan import draft
 from bench.progress import Progress
 from bench.recipe import parse
 from bench.stages.batches import Source, one_hot
-from bench.stages.data import Data, ImageSet
+from bench.stages.data import Data
+from bench.stages.image_set import ImageSet
 from bench.stages.seeding import Generators
 from bench.stages.setup import make_trainer, settle
 from bench.stages.train import Trainer

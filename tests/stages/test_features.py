@@ -16,8 +16,8 @@ from bench.stages import features as stage
 from bench.stages.batches import Batches, Preprocessing, hold, num_steps
 from bench.stages.cache import cache_folder
 from bench.stages.data import Data
-from bench.stages.image_set import ImageSet
 from bench.stages.features import FeatureBatches, cache_features
+from bench.stages.image_set import ImageSet
 from bench.stages.model import freeze
 from bench.stages.seeding import Generators
 

@@ -20,8 +20,8 @@ from bench.progress import Progress
 from bench.recipe import parse
 from bench.stages import checkpoint
 from bench.stages.batches import Batches, Preprocessing
-from bench.stages.image_set import ImageSet
 from bench.stages.features import cache_features
+from bench.stages.image_set import ImageSet
 from bench.stages.model import freeze
 from bench.stages.optim import make_loss
 from bench.stages.seeding import Generators

@@ -59,7 +59,9 @@ def test_the_curve_is_scikit_learns() -> None:
     curve = roc(scores, labels)
     assert np.allclose(curve.false_accepts, false)
     assert np.allclose(curve.true_accepts, true)
-    assert score_pairs(predictions(scores, labels))["auroc"] == pytest.approx(roc_auc_score(labels, scores.astype(np.float32)))
+    assert score_pairs(predictions(scores, labels))["auroc"] == pytest.approx(
+        roc_auc_score(labels, scores.astype(np.float32))
+    )
 
 
 def test_weights_count_pairs_as_often() -> None:
