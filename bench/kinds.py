@@ -10,9 +10,11 @@ the core hands over; every other one is keyword-only, typed, and a key of the re
   - `pretrained_cfg["mean"]` and `["std"]` (timm's) say how its weights expect their input;
   - `forward_features(images)` with `forward_head(features)` (timm's) say where the frozen part of a network ends; for
     verification `forward_head(first, second)` takes the features of both sides;
-  - `fit_features(batches)` is called once before training with an iterable of normalised batches of training images,
-    none of them augmented, for what is computed from data instead of trained (a whitening, a codebook); it must leave
-    its result in buffers.
+  - `fit_features(batches, *, labels)` is called once before training, for what is computed from the training images
+    instead of trained (a whitening, a codebook, a metric in closed form): an iterable of normalised batches, each
+    image once and none augmented, and the labels N. For verification it is `fit_features(batches, *, pairs, labels)`
+    with pairs P,2 of positions among the images. It leaves its result in buffers or frozen parameters. A recipe with
+    `train.epochs = 0` leaves it at that.
 - dataset, group `bench.datasets`: `(root: Path, *, ...) -> Dataset`.
 - augmentation, group `bench.augmentations`: `(*, p: float = 0.5, ...) -> Augmentation`.
 """

@@ -25,6 +25,7 @@ def render() -> str:
             _section("[data]", tables.Data),
             _plugin("[model]", tables.ModelKeys, "models"),
             _plugin("[[augment]]", tables.AugmentKeys, "augmentations"),
+            _section("[init]", tables.Init),
             _section("[train]", tables.Train),
             _by_name("[optimizer]", tables.OPTIMIZERS, default="adamw"),
             _by_name("[scheduler]", tables.SCHEDULERS, default="none"),

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["print_result", "print_runs"]
 
+_WORTH_A_LINE_S = 0.1
+
 _METRIC_NAMES = {
     "balanced_accuracy": "balanced accuracy",
     "macro_f1": "macro F1",
@@ -39,9 +41,13 @@ def print_result(runs: Sequence[Run], tracking: str) -> None:
     else:
         _print_group(infos, metrics)
     seconds = sum(values["train_seconds"] for values in metrics)
+    fitted = sum(values.get("fit_seconds", 0.0) for values in metrics)
     epochs = ", ".join(f"{values['epochs']:.0f}" for values in metrics)
     speed = metrics[0]["images_per_second"]
-    console.print(f"trained {epochs} epochs in {duration(seconds)} ({speed:,.0f} img/s)", highlight=False)
+    if seconds:
+        console.print(f"trained {epochs} epochs in {duration(seconds)} ({speed:,.0f} img/s)", highlight=False)
+    if fitted >= _WORTH_A_LINE_S:
+        console.print(f"computed from the training images in {duration(fitted)}", highlight=False)
     for run in runs:
         console.print(Text(f"recorded in {run.folder}"), soft_wrap=True)
     shown = "off" if tracking == "off" else f"{tracking} (bench ui opens it)"

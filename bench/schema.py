@@ -16,7 +16,15 @@ from pydantic.errors import PydanticUserError
 from bench.errors import PluginError
 from bench.registry import near_miss
 
-__all__ = ["RESERVED", "Option", "Table", "describe", "options_model", "problems_of", "validate"]
+__all__ = [
+    "RESERVED",
+    "Option",
+    "Table",
+    "describe",
+    "options_model",
+    "problems_of",
+    "validate",
+]
 
 #: Keys of a plugin's table that belong to the core; a plugin may not use them as options.
 RESERVED: Mapping[str, tuple[str, ...]] = {

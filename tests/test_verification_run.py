@@ -138,9 +138,10 @@ def test_ten_folds_are_runs_of_their_own_and_every_pair_is_tested_once(
     assert [(known.info()["fold"], known.info()["seed"]) for known in runs] == [
         (fold, seed) for fold in range(_FOLDS) for seed in (0, 1)
     ]
-    tested = [np.load(known.folder / "predictions" / "test.npz")["ids"].tolist() for known in runs[::2]]
-    assert sorted(sum(tested, [])) == sorted(set(sum(tested, [])))
-    assert sum(map(len, tested)) == _FOLDS * 24
+    tested = [
+        name for known in runs[::2] for name in np.load(known.folder / "predictions" / "test.npz")["ids"].tolist()
+    ]
+    assert len(tested) == len(set(tested)) == _FOLDS * 24
     print_result([record.Run(known.folder) for known in runs], "off")
     accuracies = [known.info()["metrics"]["test_accuracy"] for known in runs]
     error = np.std(accuracies, ddof=1) / len(accuracies) ** 0.5
@@ -158,7 +159,7 @@ def test_stopped_folds_go_on_and_those_not_begun_are_started(faces: Path) -> Non
     whole = run.run(given)
 
     class Stop(Progress):
-        def epoch(self, number: int, values: object, *, best: bool) -> None:
+        def epoch(self, *_: object, **__: object) -> None:
             if len(list(record.list_runs())) == _FOLDS + 2:
                 raise KeyboardInterrupt
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 
@@ -104,10 +105,14 @@ def forward_of(
 def fit_features(model: torch.nn.Module, batches: Batches) -> None:
     """Let a model that asks for it compute what it takes from the training images themselves (bench/kinds.py)."""
     fit = getattr(model, "fit_features", None)
-    if callable(fit):
-        model.eval()
-        with torch.no_grad():
-            fit(_inputs(batches.distinct()))
+    if not callable(fit):
+        return
+    images = batches.images
+    samples = {"labels": torch.from_numpy(images.labels)}
+    if images.rows.ndim > 1:
+        samples["pairs"] = torch.from_numpy(np.searchsorted(images.distinct_rows(), images.rows))
+    with torch.no_grad():
+        fit(_inputs(batches.distinct()), **samples)
 
 
 def _inputs(batches: Batches) -> Iterator[torch.Tensor]:

@@ -112,7 +112,7 @@ class Schedule:
         self.by_step: torch.optim.lr_scheduler.LRScheduler | None = None
         self.warmup = float(options.get("warmup_epochs", 0)) * steps_per_epoch
         if chosen.name == "one_cycle":
-            total = epochs * steps_per_epoch + 1  # one more: the step after the last is taken too
+            total = max(epochs, 1) * steps_per_epoch + 1  # one more: the step after the last is taken too
             self.by_step = torch.optim.lr_scheduler.OneCycleLR(
                 optimizer,
                 max_lr=[group["lr"] for group in optimizer.param_groups],

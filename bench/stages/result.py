@@ -43,6 +43,7 @@ def write_result(run: Run, trainer: Trainer, data: Data, outcome: Outcome) -> di
         "best_epoch": float(outcome.best_epoch),
         "train_seconds": outcome.seconds,
         "images_per_second": outcome.images_per_second,
+        "fit_seconds": trainer.fit_seconds,
     }
     threshold: float | None = None
     if data.spec.task == "verification":
@@ -79,6 +80,9 @@ def _predicted(trainer: Trainer, data: Data, split: str, held: dict[int, torch.T
 
 
 def _threshold(trainer: Trainer, data: Data, held: dict[int, torch.Tensor]) -> float:
+    given = trainer.recipe.train.threshold
+    if not isinstance(given, str):
+        return float(given)
     if "validation" in data.splits and trainer.validated is None:
         trainer.validated = cross_fitted(_predicted(trainer, data, "validation", held))
     chosen_on = trainer.validated or _predicted(trainer, data, "train", held)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -71,7 +72,7 @@ def settle(recipe: Recipe, plan: Plan, data: Data, progress: Progress) -> Plan:
         counts=data.counts(),
         statistics=lambda: channel_statistics(train),
         model_statistics=model_stage.input_statistics(model),
-        frozen_backbone=model_stage.has_frozen_backbone(model),
+        frozen_backbone=model_stage.has_frozen_backbone(model) and plan.epochs > 0,
         num_folds=data.num_folds,
         steps_per_epoch=num_steps(len(train) * recipe.data.copies, plan.batch_size),
     )
@@ -170,7 +171,9 @@ def make_trainer(
     generators = Generators.start(seed, device)
     model = build_model(recipe, plan, data)
     held = hold(data, device)
+    start = time.perf_counter()
     model_stage.fit_features(model, make_batches(plan, data, "train", held=held))
+    fit_seconds = time.perf_counter() - start
     sources: dict[str, Any] = {"train": _training_batches(recipe, plan, data, held, seed)}
     if "validation" in data.splits:
         sources["validation"] = make_batches(plan, data, "validation", held=held)
@@ -198,6 +201,7 @@ def make_trainer(
         folder=folder,
         progress=progress,
         on_epoch=on_epoch,
+        fit_seconds=fit_seconds,
     )
 
 

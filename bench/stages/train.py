@@ -39,7 +39,7 @@ _LOOK_EVERY = 20
 class Trainer:
     """One training run. `fit` runs it; everything that changes on the way is in its checkpoint.
 
-    `validated` holds the result's predictions of the validation split where this process has made them.
+    `fit_seconds` is what the model took to compute its features' parameters beforehand; `validated` holds the result's predictions of the validation split where this process has made them.
     """
 
     model: torch.nn.Module
@@ -53,6 +53,7 @@ class Trainer:
     progress: Progress
     on_epoch: Callable[[int, dict[str, float]], None]
     should_stop: Callable[[], bool] = lambda: False
+    fit_seconds: float = 0.0
     validated: Predictions | None = field(init=False, default=None)
     _so_far: Counters = field(init=False, default_factory=Counters)
     _optimizer: torch.optim.Optimizer = field(init=False)
@@ -215,7 +216,8 @@ class Trainer:
         return bool(patience) and self._so_far.epoch - self._so_far.best_epoch >= patience
 
     def _keeps_best(self) -> bool:
-        return self.recipe.train.keep == "best" and self.validation is not None
+        train = self.recipe.train
+        return train.keep == "best" and self.validation is not None and train.epochs > 0
 
     def _result(self) -> dict[str, torch.Tensor]:
         return (self._average.module if self._average else self.model).state_dict()
