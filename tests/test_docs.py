@@ -150,7 +150,7 @@ def test_tables_of_keys_are_written_between_the_marks(tmp_path: Path) -> None:
     assert text.startswith("before\n")
     assert text.endswith("\nafter\n")
     assert "out of date" not in text
-    assert "| `epochs` | int >= 1 | `10` |" in text
+    assert "| `epochs` | int >= 0 | `10` |" in text
     assert not recipe_docs.rewrite(page)
     page.write_text("no marks", encoding="utf-8")
     with pytest.raises(ValueError, match="missing"):
