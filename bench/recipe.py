@@ -214,6 +214,8 @@ def _contradictions(parts: Mapping[str, Any]) -> list[str]:
         found.append('compute.precision: "fp16" needs CUDA; use "bf16" or "auto"')
     if train.loss in {"nll", "contrastive"} and train.label_smoothing:
         found.append("train.label_smoothing: only with the loss cross_entropy or bce")
+    if data.copies > 1 and not parts["augment"]:
+        found.append("data.copies: copies without an [[augment]] would all be the same")
     found += _unknown_distributions(parts["init"])
     if train.monitor not in tables.TRACKED:
         miss = near_miss(train.monitor, tables.TRACKED) or f"; tracked: {', '.join(tables.TRACKED)}"

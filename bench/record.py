@@ -171,7 +171,7 @@ def find_mirrored(mlflow_id: str) -> Run | None:
     for run in list_runs():
         try:
             known = json.loads((run.folder / "mlflow.json").read_text(encoding="utf-8"))["run_id"]
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, TypeError):
             continue
         if known == mlflow_id:
             return run

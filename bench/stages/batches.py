@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from bench.stages.image_set import ImageSet
     from bench.stages.seeding import Generators
 
-__all__ = ["Batches", "Preprocessing", "Source", "augment_pairs", "hold", "in_halves", "num_steps", "one_hot"]
+__all__ = ["Batches", "Preprocessing", "Source", "augment_pairs", "hold", "in_halves", "num_steps", "one_hot", "own_targets"]
 
 #: Batches that the reading thread may be ahead.
 _AHEAD = 3
@@ -102,9 +102,15 @@ class Batches:
         """The images that these batches consist of, each once; of pairs without their labels."""
         if self.images.rows.ndim == 1:
             return self
+
+        def alone(
+            pixels: torch.Tensor, targets: torch.Tensor, generator: torch.Generator
+        ) -> tuple[torch.Tensor, torch.Tensor]:
+            return augment_pairs(self.augment, pixels, generator), targets
+
         rows = self.images.distinct_rows()
         images = replace(self.images, rows=rows, labels=np.zeros_like(rows), ids=tuple(map(str, rows.tolist())))
-        return replace(self, images=images)
+        return replace(self, images=images, augment=(alone,) if self.augment else ())
 
     def resized(self, batch_size: int) -> Batches:
         """The same batches in another size."""
@@ -116,7 +122,7 @@ class Batches:
         for images, targets in self._read(order, steps):
             pixels = self.preprocessing.scale(images)
             if generator is not None and self.images.rows.ndim > 1:
-                pixels = augment_pairs(self.augment, pixels, targets, generator)
+                pixels = augment_pairs(self.augment, pixels, generator)
             elif generator is not None:
                 for augmentation in self.augment:
                     pixels, targets = augmentation(pixels, targets, generator)  # noqa: PLW2901
@@ -151,22 +157,28 @@ class Batches:
 
 
 def augment_pairs(
-    augment: Sequence[Augmentation], pixels: torch.Tensor, targets: torch.Tensor, generator: torch.Generator
+    augment: Sequence[Augmentation], pixels: torch.Tensor, generator: torch.Generator
 ) -> torch.Tensor:
-    """Augment both halves of pixels 2n,C,H,W, each image by itself.
+    """Augment the images N,C,H,W of pairs, each by itself.
 
     Raises RecipeError for an augmentation that changes targets: mixed images show nobody.
     """
-    both = torch.cat([targets, targets])
+    own = own_targets(len(pixels)).to(pixels.device)
     for augmentation in augment:
-        pixels, after = augmentation(pixels, both, generator)
-        if after is not both and not torch.equal(after, both):
-            name = getattr(augmentation, "__qualname__", repr(augmentation)).partition(".")[0]
+        pixels, after = augmentation(pixels, own, generator)
+        if after is not own and not torch.equal(after, own):
+            name = getattr(augmentation, "__qualname__", type(augmentation).__qualname__).partition(".")[0]
             raise RecipeError(
                 f"augment: {name} mixes images and their targets, which pairs do not allow",
                 hint=f"take {name} out of the recipe",
             )
     return pixels
+
+
+def own_targets(count: int) -> torch.Tensor:
+    """Targets count,2 for the images of pairs, which have no label: no two alike, so that mixing any two shows."""
+    share = torch.linspace(0, 1, count)[:, None]
+    return torch.cat([1 - share, share], 1)
 
 
 def in_halves(rows: NDArray[np.int64]) -> NDArray[np.int64]:

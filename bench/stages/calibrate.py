@@ -100,7 +100,9 @@ def _time_steps(
         start = time.perf_counter()
         with autocast(images.device, precision):
             outputs = forward(images)
-        torch.autograd.backward(loss(outputs, targets).mean())
+        value = loss(outputs, targets).mean()
+        if value.requires_grad:  # a model that is computed instead of trained has no gradient
+            torch.autograd.backward(value)
         trial.zero_grad(set_to_none=True)
         _synchronize(images.device)
         durations.append(time.perf_counter() - start)

@@ -10,7 +10,7 @@ import psutil
 import torch
 
 from bench.errors import RecipeError
-from bench.stages.batches import one_hot
+from bench.stages.batches import one_hot, own_targets
 from bench.stages.image_set import ImageSet
 
 if TYPE_CHECKING:
@@ -39,15 +39,13 @@ def multiply(images: ImageSet, augment: Sequence[Augmentation], copies: int, *, 
         )
     array = np.empty((copies * count, *images.images.shape[1:]), dtype=np.uint8)
     generator = torch.Generator().manual_seed(seed)
-    # Pairs have no label of their own to show to an augmentation; any will do, as long as it comes back unchanged.
-    labels = images.labels if images.rows.ndim == 1 else np.zeros(count, dtype=np.int64)
+    shown = own_targets(count) if images.rows.ndim > 1 else one_hot(torch.from_numpy(images.labels), classes)
     for start in range(0, count, _PORTION):
         stop = min(start + _PORTION, count)
         array[start:stop] = images.images[rows[start:stop]]
         original = torch.from_numpy(array[start:stop]).permute(0, 3, 1, 2).float().div(255)
-        targets = one_hot(torch.from_numpy(labels[start:stop]), classes)
         for copy in range(1, copies):
-            drawn = _augmented(original, targets, augment, generator)
+            drawn = _augmented(original, shown[start:stop], augment, generator)
             array[copy * count + start : copy * count + stop] = drawn
     places = np.searchsorted(rows, images.rows) if images.rows.ndim > 1 else np.arange(count)
     return ImageSet(

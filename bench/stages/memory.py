@@ -69,6 +69,8 @@ def _one_step(model: torch.nn.Module, batches: Batches, loss: Loss, size: int, t
     trial.zero_grad(set_to_none=True)
     trial.eval()  # a batch of 1 has no variance; the memory is the same
     images, targets = next(batches.resized(size).ordered())
-    torch.autograd.backward(loss(forward_of(trial, task=task)(images), targets).mean())
+    value = loss(forward_of(trial, task=task)(images), targets).mean()
+    if value.requires_grad:  # a model that is computed instead of trained has no gradient
+        torch.autograd.backward(value)
     moments = [torch.empty_like(parameter) for parameter in trial.parameters() for _ in range(2)]
     del moments

@@ -111,6 +111,7 @@ def fit_features(model: torch.nn.Module, batches: Batches) -> None:
     samples = {"labels": torch.from_numpy(images.labels)}
     if images.rows.ndim > 1:
         samples["pairs"] = torch.from_numpy(np.searchsorted(images.distinct_rows(), images.rows))
+    model.eval()  # no dropout, and batch normalisation as it will predict
     with torch.no_grad():
         fit(_inputs(batches.distinct()), **samples)
 
@@ -203,8 +204,10 @@ def input_statistics(model: torch.nn.Module) -> tuple[tuple[float, ...], tuple[f
 
 
 def _head(model: torch.nn.Module) -> str:
-    """The uppermost part that holds the model's last parameter, but not all of them."""
+    """The uppermost part that holds the model's last parameter, but not all of them; "" where there is none."""
     names = list(dict(model.named_parameters()))
+    if not names:
+        return ""
     steps = names[-1].split(".")[:-1] or names[-1:]
     parts = [".".join(steps[:depth]) for depth in range(1, len(steps) + 1)]
     return next((part for part in parts if not all(_below(name, part) for name in names)), parts[-1])

@@ -35,7 +35,8 @@ def make_loss(table: Train, class_counts: Sequence[int], device: torch.device) -
     def loss(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         outputs = outputs.float()
         single = table.loss in _SINGLE_OUTPUT and targets.shape[1] == 2 and outputs.shape[1] == 1  # noqa: PLR2004
-        if outputs.shape != targets.shape and not single:  # broadcasting would hide it
+        fits = single or (outputs.shape == targets.shape and table.loss != "contrastive")
+        if not fits:  # broadcasting would hide it
             raise PluginError(f"the model gives {tuple(outputs.shape)} outputs for targets {tuple(targets.shape)}")
         if table.label_smoothing:
             targets = targets * (1 - table.label_smoothing) + table.label_smoothing / targets.shape[1]
@@ -83,6 +84,8 @@ def make_optimizer(chosen: Chosen, model: torch.nn.Module) -> torch.optim.Optimi
     options = dict(chosen.options)
     decay, decay_all = options.pop("weight_decay"), options.pop("decay_norm_and_bias")
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if not trained:  # train.epochs = 0: torch wants one nevertheless
+        trained = [torch.nn.Parameter(torch.zeros(1))]
     # Biases and the scales of normalisation layers are the parameters of one dimension.
     plain = [parameter for parameter in trained if parameter.ndim <= 1 and not decay_all]
     exempt = {id(parameter) for parameter in plain}

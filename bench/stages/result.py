@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from bench.files import write_json
 from bench.stages import checkpoint
 from bench.stages.batches import hold
@@ -14,8 +16,6 @@ from bench.stages.setup import make_batches
 from bench.stages.verification import at_threshold, best_threshold, cross_fitted, evaluate_pairs
 
 if TYPE_CHECKING:
-    import torch
-
     from bench.record import Run
     from bench.stages.data import Data
     from bench.stages.state import Outcome
@@ -35,7 +35,7 @@ def write_result(run: Run, trainer: Trainer, data: Data, outcome: Outcome) -> di
     AUROC of a single class, are left out.
     """
     model = trainer.model.eval()
-    held = hold(data, next(model.parameters()).device)
+    held = hold(data, torch.device(trainer.plan.device))
     evaluation: dict[str, Any] = {}
     metrics: dict[str, float] = {
         "parameters": float(sum(parameter.numel() for parameter in model.parameters())),

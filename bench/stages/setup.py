@@ -100,6 +100,8 @@ def build_model(
         if report is not None:
             report(f"{Path(plan.weights).name}: {loaded}")
     model_stage.freeze(model, recipe.freeze)
+    if plan.epochs and not any(parameter.requires_grad for parameter in model.parameters()):
+        raise RecipeError(f"train.epochs: {recipe.model.name!r} has nothing to train", hint="--set train.epochs=0")
     return model.to(torch.device(plan.device))
 
 

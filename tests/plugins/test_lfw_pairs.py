@@ -356,3 +356,11 @@ def test_real_lfw_view_1_is_balanced_and_shares_nobody() -> None:
     assert all(sum(split.labels) * 2 == len(split.labels) for split in splits.values())
     assert not set(splits["train"].groups or ()) & set(splits["test"].groups or ())
     assert all(len(set(split.ids or ())) == len(split.labels) for split in splits.values())
+
+
+def test_a_box_cuts_every_photograph(tmp_path: Path) -> None:
+    lfw_pairs.example(tmp_path)  # type: ignore[attr-defined]
+    split = lfw_pairs(tmp_path, box=(2, 3, 12, 15)).splits["train"]
+    assert split.boxes is not None
+    assert {tuple(box) for box in split.boxes.tolist()} == {(2, 3, 12, 15)}
+    assert len(split.boxes) == len(split.images)

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
 import numpy as np
 from PIL import Image
@@ -39,6 +39,9 @@ REMEDIES = {
 }
 NUM_LINES = 5
 
+#: A position on one side of a photograph, in pixels.
+Side: TypeAlias = Annotated[int, Field(ge=0)]
+
 
 def lfw_pairs(
     root: Path,
@@ -49,6 +52,7 @@ def lfw_pairs(
     images: str = "",
     extra_pairs: Annotated[int, Field(ge=0)] = 0,
     pair_seed: Annotated[int, Field(ge=0)] = 0,
+    box: tuple[Side, Side, Side, Side] | None = None,
 ) -> Dataset:
     """Labeled Faces in the Wild: pairs of faces, same or different.
 
@@ -56,7 +60,8 @@ def lfw_pairs(
     train.txt and test.txt of the same form), or the lists that `train` and `test` name. View 2, for reporting, has the
     10 folds of pairs.txt (or of `train`) and no test split. Photographs are NAME/NAME_0001.jpg in root/lfw,
     root/lfw-deepfunneled, root/lfw_funneled, root itself or the folder `images`; `channels` is 1 where the first is grey.
-    Groups are the persons.
+    Groups are the persons. `box` (left, top, right, bottom in pixels) cuts every photograph to its face before it is
+    resized.
 
     `extra_pairs` adds, for view 1, as many further pairs of one person and of two, formed of the training photographs
     with `pair_seed` (the protocol that LFW calls unrestricted); results with and without it are not comparable.
@@ -83,7 +88,7 @@ def lfw_pairs(
     problems.check(root)
     if extra_pairs:
         pairs["train"] += draw_pairs(pairs["train"], extra_pairs, seed=pair_seed)
-    splits = {split: _to_split(folder, found, folds=folds) for split, found in pairs.items()}
+    splits = {split: _to_split(folder, found, folds=folds, box=box) for split, found in pairs.items()}
     return Dataset(PAIR_CLASSES, splits, _channels(splits["train"]), "verification")
 
 
@@ -147,7 +152,7 @@ def _persons(pairs: Iterable[Pair]) -> set[str]:
     return {photo.identity for pair in pairs for photo in (pair.first, pair.second)}
 
 
-def _to_split(folder: Path, pairs: Sequence[Pair], *, folds: bool) -> Split:
+def _to_split(folder: Path, pairs: Sequence[Pair], *, folds: bool, box: tuple[int, int, int, int] | None) -> Split:
     position: dict[Photo, int] = {}
     for pair in pairs:
         for photo in (pair.first, pair.second):
@@ -159,6 +164,7 @@ def _to_split(folder: Path, pairs: Sequence[Pair], *, folds: bool) -> Split:
         groups=[photo.identity for photo in position],
         pairs=np.array([(position[pair.first], position[pair.second]) for pair in pairs], dtype=np.int64),
         folds=[pair.fold for pair in pairs] if folds else None,
+        boxes=np.tile(np.array(box), (len(position), 1)) if box else None,
     )
 
 
