@@ -56,13 +56,14 @@ def _check_labels(name: str, split: Split, classes: Sequence[str]) -> None:
         raise DataError(f"split {name!r} is empty")
     if labels.dtype.kind not in "iu" or labels.ndim != 1:
         raise PluginError(f"split {name!r}: labels must be integers, one an image, not {labels.dtype} {labels.shape}")
-    for entries, values, each in (
-        ("ids", split.ids, samples),
-        ("groups", split.groups, split.images),
-        ("boxes", split.boxes, split.images),
+    for entries, values, each, of in (
+        ("ids", split.ids, samples, what),
+        ("groups", split.groups, split.images, "images"),
+        ("boxes", split.boxes, split.images, "images"),
     ):
         if values is not None and len(values) != len(each):
-            raise PluginError(f"split {name!r}: {len(each)} {what} but {len(values)} {entries}")
+            raise PluginError(f"split {name!r}: {len(each)} {of} but {len(values)} {entries}")
+    _check_boxes(name, split)
     outside = np.flatnonzero((labels < 0) | (labels >= len(classes)))
     if len(outside):
         first = outside[0]
@@ -71,3 +72,13 @@ def _check_labels(name: str, split: Split, classes: Sequence[str]) -> None:
             f"{len(classes)} classes allow 0..{len(classes) - 1}",
             hint="repair the labels",
         )
+
+
+def _check_boxes(name: str, split: Split) -> None:
+    if split.boxes is None:
+        return
+    boxes = np.asarray(split.boxes)
+    if boxes.shape != (len(split.images), 4) or boxes.dtype.kind not in "iu":
+        raise PluginError(f"split {name!r}: boxes must be integers N,4, not {boxes.dtype} {boxes.shape}")
+    if isinstance(split.images, np.ndarray):
+        raise PluginError(f"split {name!r}: boxes cut files; cut the array itself")

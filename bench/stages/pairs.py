@@ -66,20 +66,24 @@ def check_groups(splits: Mapping[str, Split]) -> None:
 
 
 def check_folds(name: str, split: Split, num_samples: int) -> None:
-    """Raise PluginError where folds do not count from 0, DataError where an identity is in two folds."""
+    """Raise PluginError where folds do not count from 0, DataError where an identity or a group is in two folds."""
     if split.folds is None:
         return
     folds = np.asarray(split.folds)
-    if name != "train" or len(folds) != num_samples or set(folds.tolist()) != set(range(int(folds.max()) + 1)):
-        raise PluginError(f"split {name!r}: folds stand in the train split, one a sample, and count from 0")
-    if split.pairs is None or split.groups is None:
+    numbers = np.unique(folds).tolist()
+    counted = len(numbers) > 1 and numbers == list(range(len(numbers)))
+    if name != "train" or folds.shape != (num_samples,) or not counted:
+        raise PluginError(f"split {name!r}: folds stand in the train split, one a sample, and count from 0 to at least 1")
+    if split.groups is None:
         return
-    identities = np.unique(np.asarray(split.groups), return_inverse=True)[1][np.asarray(split.pairs)]
+    each = np.unique(np.asarray(split.groups), return_inverse=True)[1]
+    identities = each[:, None] if split.pairs is None else each[np.asarray(split.pairs)]
     seen = Counter(identity for fold in np.unique(folds) for identity in np.unique(identities[folds == fold]).tolist())
     names = np.unique(np.asarray(split.groups))
     twice = [str(names[identity]) for identity, count in seen.items() if count > 1]
     if twice:
-        raise DataError(f"{len(twice)} identities are in more than one fold: {_some(twice)}", hint="repair the folds")
+        what = "groups of images" if split.pairs is None else "identities"
+        raise DataError(f"{len(twice)} {what} are in more than one fold: {_some(twice)}", hint="repair the folds")
 
 
 def pair_ids(pairs: NDArray[np.int64], image_ids: Sequence[str]) -> tuple[str, ...]:

@@ -95,7 +95,9 @@ def _judged(
     """Predictions of a split; those of the validation split are known where this process has trained."""
     if split == "validation":
         known = trainer.validated or _predicted(trainer, data, split, held)
-        return known if threshold is None else cross_fitted(known)
+        if threshold is not None and isinstance(trainer.recipe.train.threshold, str):
+            return cross_fitted(known)  # the threshold was chosen on these very pairs
+        return known if threshold is None else at_threshold(known, threshold)
     predictions = _predicted(trainer, data, split, held)
     return predictions if threshold is None else at_threshold(predictions, threshold)
 

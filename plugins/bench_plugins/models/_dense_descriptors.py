@@ -5,37 +5,27 @@ Every value is the square root of a histogram's, so that Euclidean distances bec
 
 import itertools
 import math
-from collections.abc import Callable, Mapping
-from typing import Literal, TypeAlias
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-from bench.errors import Unsupported
-
-__all__ = ["CosineCodes", "DescriptorName", "Gabor", "LocalBinaryPatterns", "Sift", "descriptor"]
-
-DescriptorName: TypeAlias = Literal["lbp", "codes", "sift", "gabor"]
+__all__ = ["CELL", "SIFT_CELLS", "CosineCodes", "Gabor", "LocalBinaryPatterns", "Sift"]
 
 #: Side of a histogram's cell and the step to the next one, in pixels.
 CELL, CELL_STRIDE = 20, 10
 
-#: Radii of the local binary patterns in pixels.
-RADII = (1, 2, 3, 5)
 #: A neighbour must be brighter by more than half a grey level, or the noise of flat regions decides.
 BRIGHTER = 0.0025
 NUM_NEIGHBOURS, NUM_UNIFORM = 8, 58
 
-#: Sides of the cosine filters in pixels, and how many half waves they have down and across.
-FILTER_SIDES = (5, 9, 13)
+#: How many half waves the cosine filters have down and across.
 FREQUENCIES = ((0, 1), (1, 0), (1, 1), (0, 2), (2, 0), (2, 1))
 
-#: Blur (sigma), cell and step of the dense SIFT descriptors, in pixels.
-SIFT_SCALES = ((1.0, 6, 8), (1.4, 10, 10))
 SIFT_CELLS, SIFT_DIRECTIONS = 4, 8
 
-WAVELENGTHS, ORIENTATIONS, GABOR_STRIDE = (4.0, 5.7, 8.0, 11.3, 16.0), 8, 5
+#: The number of orientations, and the step of the grid in pixels.
+ORIENTATIONS, GABOR_STRIDE = 8, 5
 
 
 class CellHistograms(nn.Module):
@@ -78,8 +68,7 @@ class LocalBinaryPatterns(nn.Module):
 
     def codes(self, faces: torch.Tensor) -> torch.Tensor:
         """Faces N,1,H,W -> codes N,1,H,W, whole numbers of 0..255 as floats."""
-        differences = functional.conv2d(_extended(faces, self.neighbours.shape[-1] // 2), self.neighbours)
-        return ((differences >= BRIGHTER).float() * self.powers).sum(1, keepdim=True)
+        return ((_filtered(faces, self.neighbours) >= BRIGHTER).float() * self.powers).sum(1, keepdim=True)
 
     def forward(self, faces: torch.Tensor) -> torch.Tensor:
         """Faces N,1,H,W -> N,F."""
@@ -108,8 +97,7 @@ class CosineCodes(nn.Module):
 
     def forward(self, faces: torch.Tensor) -> torch.Tensor:
         """Faces N,1,H,W -> N,F."""
-        responses = functional.conv2d(_extended(faces, self.filters.shape[-1] // 2), self.filters)
-        codes = ((responses > 0).float() * self.powers).sum(1, keepdim=True)
+        codes = ((_filtered(faces, self.filters) > 0).float() * self.powers).sum(1, keepdim=True)
         return self.histograms(codes)  # type: ignore[no-any-return]  # torch types a module's call as Any
 
 
@@ -132,7 +120,7 @@ class Sift(nn.Module):
         angles = 2 * math.pi * torch.arange(SIFT_DIRECTIONS) / SIFT_DIRECTIONS
         self.register_buffer("blur", blur / blur.sum(), persistent=False)
         self.register_buffer("tent", tent / tent.sum(), persistent=False)
-        directions = torch.stack((angles.cos(), angles.sin()))[:, None, :, None, None]
+        directions = torch.stack((angles.cos(), angles.sin()))[:, :, None, None]
         self.register_buffer("directions", directions, persistent=False)
 
     def forward(self, faces: torch.Tensor) -> torch.Tensor:
@@ -151,8 +139,8 @@ class Sift(nn.Module):
         across = images[:, :, 1:-1, 2:] - images[:, :, 1:-1, :-2]
         down = images[:, :, 2:, 1:-1] - images[:, :, :-2, 1:-1]
         size = (across * across + down * down + 1e-10).sqrt()
-        cosines, sines = self.directions
-        return torch.relu((across * cosines + down * sines) / size) ** 4 * size
+        along = across * self.directions[:1] + down * self.directions[1:]
+        return torch.relu(along / size) ** 4 * size
 
 
 class Gabor(nn.Module):
@@ -168,7 +156,7 @@ class Gabor(nn.Module):
         sigma = wavelength / 2
         reach = int(2.5 * sigma + 0.5)
         axis = torch.arange(-reach, reach + 1.0)
-        rows, columns = torch.meshgrid(axis, axis, indexing="ij")
+        rows, columns = axis[:, None], axis[None]
         envelope = torch.exp(-(columns**2 + rows**2) / 2 / sigma**2)
         waves: list[torch.Tensor] = []
         for angle in (math.pi * number / ORIENTATIONS for number in range(ORIENTATIONS)):
@@ -180,46 +168,18 @@ class Gabor(nn.Module):
 
     def forward(self, faces: torch.Tensor) -> torch.Tensor:
         """Faces N,1,H,W -> N,F."""
-        responses = functional.conv2d(_extended(faces, self.waves.shape[-1] // 2), self.waves, stride=GABOR_STRIDE)
+        responses = _filtered(faces, self.waves, stride=GABOR_STRIDE)
         sizes = (responses[:, 0::2] ** 2 + responses[:, 1::2] ** 2 + 1e-8).sqrt().flatten(1)
         return (sizes / ((sizes * sizes).mean(1, keepdim=True).sqrt() + 1e-6)).sqrt()
-
-
-class Joined(nn.Module):
-    """What several descriptors of the same faces say, side by side."""
-
-    def __init__(self, parts: list[nn.Module]) -> None:
-        super().__init__()
-        self.parts = nn.ModuleList(parts)
-
-    def forward(self, faces: torch.Tensor) -> torch.Tensor:
-        """Faces N,1,H,W -> N,F."""
-        return torch.cat([part(faces) for part in self.parts], 1)
-
-
-#: Each descriptor with the smallest side of a face that it can describe, in pixels.
-_DESCRIPTORS: Mapping[DescriptorName, tuple[int, Callable[[tuple[int, int]], list[nn.Module]]]] = {
-    "lbp": (CELL, lambda face: [LocalBinaryPatterns(face, radius) for radius in RADII]),
-    "codes": (CELL, lambda face: [CosineCodes(face, side) for side in FILTER_SIDES]),
-    "sift": ((SIFT_CELLS + 1) * max(cell for _, cell, _ in SIFT_SCALES), lambda _: [Sift(*s) for s in SIFT_SCALES]),
-    "gabor": (1, lambda _: [Gabor(wavelength) for wavelength in WAVELENGTHS]),
-}
-
-
-def descriptor(name: DescriptorName, face: tuple[int, int]) -> nn.Module:
-    """The descriptor of that name for faces of (height, width) pixels. Raises Unsupported where they are too small."""
-    smallest, parts = _DESCRIPTORS[name]
-    if min(face) < smallest:
-        message = (
-            f"descriptor {name!r} needs faces of at least {smallest} x {smallest} pixels, not {face[0]} x {face[1]}"
-        )
-        raise Unsupported(message, hint="a larger model.face (and data.size), or model.descriptors without it")
-    return Joined(parts(face))
 
 
 def _extended(images: torch.Tensor, border: int) -> torch.Tensor:
     """With the outermost pixels repeated, so that a filter leaves the size as it is."""
     return functional.pad(images, (border,) * 4, mode="replicate")
+
+
+def _filtered(images: torch.Tensor, filters: torch.Tensor, *, stride: int = 1) -> torch.Tensor:
+    return functional.conv2d(_extended(images, filters.shape[-1] // 2), filters, stride=stride)
 
 
 def _separable(images: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
@@ -253,11 +213,9 @@ def _neighbours(radius: int) -> torch.Tensor:
 
 
 def _uniform_bins() -> torch.Tensor:
-    """The bin of each of the 256 codes."""
-    bins, used = [], 0
-    for code in range(2**NUM_NEIGHBOURS):
-        bits = [code >> place & 1 for place in range(NUM_NEIGHBOURS)]
-        is_uniform = sum(bits[place] != bits[place - 1] for place in range(NUM_NEIGHBOURS)) <= 2  # noqa: PLR2004 -- two
-        bins.append(used if is_uniform else NUM_UNIFORM)
-        used += is_uniform
-    return torch.tensor(bins, dtype=torch.float32)
+    """The bin of each of the 256 codes: their own for codes that differ in at most two bits from themselves rotated."""
+    rotated = [code >> 1 | (code & 1) << 7 for code in range(256)]
+    uniform = [code for code in range(256) if (code ^ rotated[code]).bit_count() <= 2]  # noqa: PLR2004 -- two changes
+    bins = torch.full((256,), float(NUM_UNIFORM))
+    bins[uniform] = torch.arange(float(NUM_UNIFORM))
+    return bins

@@ -36,19 +36,21 @@ def whitened_pca(raw: torch.Tensor, dims: int) -> WhitenedPca:
     local quantized patterns.
     """
     count = raw.shape[0]
-    means = [part.float().mean(0) for part in raw.split(_COLUMNS, 1)]
+    means = [part.float().mean(0) for part in _parts(raw)]
     products = torch.zeros(count, count, device=raw.device)
-    for part, mean in zip(raw.split(_COLUMNS, 1), means, strict=True):
+    for part, mean in zip(_parts(raw), means, strict=True):
         centred = part.float() - mean
         products += centred @ centred.T
     values, vectors = torch.linalg.eigh(products)
     values, vectors = values.flip(0), vectors.flip(1)
-    mean = torch.cat(means)
-    _require(dims, values, floor=float(_ROUNDING_OF_MEAN * count * mean.square().sum()))
+    _require(dims, values, floor=_ROUNDING_OF_MEAN * count * float(torch.cat(means).square().sum()))
     scaled = vectors[:, :dims] / values[:dims] * count**0.5
-    parts = zip(raw.split(_COLUMNS, 1), means, strict=True)
-    matrix = torch.cat([(part.float() - mean).T @ scaled for part, mean in parts])
-    return WhitenedPca(mean, matrix, products @ scaled)
+    matrix = [(part.float() - mean).T @ scaled for part, mean in zip(_parts(raw), means, strict=True)]
+    return WhitenedPca(torch.cat(means), torch.cat(matrix), products @ scaled)
+
+
+def _parts(raw: torch.Tensor) -> list[torch.Tensor]:
+    return [raw[:, start : start + _COLUMNS] for start in range(0, raw.shape[1], _COLUMNS)]
 
 
 def _require(dims: int, values: torch.Tensor, *, floor: float) -> None:
@@ -72,7 +74,8 @@ def within(units: torch.Tensor, matched: torch.Tensor, *, shrink: float) -> torc
     identity = torch.eye(covariance.shape[0], dtype=covariance.dtype, device=covariance.device)
     covariance = (1 - shrink) * covariance + shrink * covariance.diagonal().mean() * identity
     values, vectors = torch.linalg.eigh(covariance)
-    return ((vectors / values.sqrt()) @ vectors.T).to(units.dtype)
+    root: torch.Tensor = (vectors / values.sqrt()) @ vectors.T
+    return root.to(units.dtype)
 
 
 def folds_of(pairs: torch.Tensor, labels: torch.Tensor, *, num_folds: int) -> torch.Tensor:
@@ -116,7 +119,7 @@ def cross_fitted_cosines(
     the threshold that is taken from them.
     """
     cosines = torch.zeros(pairs.shape[0], len(units), device=pairs.device)
-    for fold in folds.unique().tolist():
+    for fold in sorted(set(folds.tolist())):
         held_out, seen = folds == fold, (folds != fold) & (labels > 0)
         for block, unit in enumerate(units):
             whitened = functional.normalize(unit @ within(unit, pairs[seen], shrink=shrink), dim=1)

@@ -1,9 +1,9 @@
 """Face verification from hand-crafted descriptors, fitted to the training images in closed form."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 import torch
 from pydantic import Field
@@ -12,14 +12,30 @@ from torch.nn import functional
 
 from bench.errors import Unsupported
 from bench.kinds import DataSpec
-from bench_plugins.models._dense_descriptors import DescriptorName, descriptor
+from bench_plugins.models._dense_descriptors import CELL, SIFT_CELLS, CosineCodes, Gabor, LocalBinaryPatterns, Sift
 from bench_plugins.models._layers import Width
 from bench_plugins.models._pairs import PairNet, require_verification
 from bench_plugins.models._whitening import cross_fitted_cosines, folds_of, logistic, whitened_pca, within
 
 __all__ = ["face_descriptor"]
 
+DescriptorName: TypeAlias = Literal["lbp", "codes", "sift", "gabor"]
 Size: TypeAlias = tuple[Width, Width]
+
+#: In pixels: radii of the local binary patterns, sides of the cosine filters, blur (sigma), cell and step of the dense
+#: SIFT descriptors, wavelengths of the Gabor filters.
+RADII = (1, 2, 3, 5)
+FILTER_SIDES = (5, 9, 13)
+SIFT_SCALES = ((1.0, 6, 8), (1.4, 10, 10))
+WAVELENGTHS = (4.0, 5.7, 8.0, 11.3, 16.0)
+
+#: The parts of each descriptor, and the smallest side of a face that it can describe.
+PARTS: Mapping[DescriptorName, tuple[int, Callable[[Size], list[nn.Module]]]] = {
+    "lbp": (CELL, lambda face: [LocalBinaryPatterns(face, radius) for radius in RADII]),
+    "codes": (CELL, lambda face: [CosineCodes(face, side) for side in FILTER_SIDES]),
+    "sift": ((SIFT_CELLS + 1) * max(cell for _, cell, _ in SIFT_SCALES), lambda _: [Sift(*s) for s in SIFT_SCALES]),
+    "gabor": (1, lambda _: [Gabor(wavelength) for wavelength in WAVELENGTHS]),
+}
 
 #: In LFW's images the middle of the face lies a little below the image's.
 BELOW_CENTRE = 3
@@ -37,10 +53,10 @@ class Piece(nn.Module):
     projection: torch.Tensor
     within: torch.Tensor
 
-    def __init__(self, name: DescriptorName, face: tuple[int, int], dims: int) -> None:
+    def __init__(self, name: DescriptorName, face: Size, dims: int) -> None:
         super().__init__()
-        self.descriptor = descriptor(name, face)
-        num_features = self.descriptor(torch.zeros(1, 1, *face)).shape[1]
+        self.parts = nn.ModuleList(_parts(name, face))
+        num_features = self.raw(torch.zeros(1, 1, *face)).shape[1]
         random = torch.randn(num_features, dims, generator=torch.Generator().manual_seed(0))
         self.register_buffer("mean", torch.zeros(num_features))
         self.register_buffer("projection", random / num_features**0.5)
@@ -48,7 +64,8 @@ class Piece(nn.Module):
 
     def raw(self, faces: torch.Tensor) -> torch.Tensor:
         """The descriptor N,F, averaged over the face and its mirror image."""
-        return (self.descriptor(faces) + self.descriptor(faces.flip(3))) / 2  # type: ignore[no-any-return]  # untyped
+        mirrored = faces.flip(3)
+        return torch.cat([(part(faces) + part(mirrored)) / 2 for part in self.parts], 1)
 
     def forward(self, faces: torch.Tensor) -> torch.Tensor:
         """Faces N,1,H,W -> unit vectors N,dims."""
@@ -94,7 +111,7 @@ class FaceDescriptor(PairNet):
     def forward_head(self, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
         """Features N, blocks * dims of both sides -> logits N,1."""
         with _full_precision(first):
-            cosines = (first * second).unflatten(1, (len(self.pieces), -1)).sum(2)
+            cosines = (first * second).reshape(first.shape[0], len(self.pieces), -1).sum(2)
             return self.head(cosines)  # type: ignore[no-any-return]  # torch types a module's call as Any
 
     @torch.no_grad()
@@ -155,6 +172,17 @@ def face_descriptor(
     top_left = _top_left(spec.image_size, face, centre)
     pieces: dict[str, nn.Module] = {name: Piece(name, face, dims) for name in descriptors}
     return FaceDescriptor(pieces, top_left=top_left, face=face, shrink=shrink)
+
+
+def _parts(name: DescriptorName, face: Size) -> list[nn.Module]:
+    smallest, parts = PARTS[name]
+    if min(face) < smallest:
+        message = (
+            f"face_descriptor: {name!r} describes faces of at least {smallest} x {smallest} pixels, not of "
+            f"{face[0]} x {face[1]}"
+        )
+        raise Unsupported(message, hint=f"a larger model.face, or model.descriptors without {name!r}")
+    return parts(face)
 
 
 def _top_left(image_size: tuple[int, int], face: Size, centre: Size | None) -> tuple[int, int]:
