@@ -155,12 +155,12 @@ def of_classes(count: int = 120, **options: Any) -> Dataset:
 def test_folds_of_single_images_are_test_splits_too(fold: int) -> None:
     folds = np.arange(120) // 4 % 3
     groups = [f"track {number // 4}" for number in range(120)]
-    data = load_(of_classes(folds=folds, groups=groups), fold=fold, validation=0.25)
+    data = load_(of_classes(folds=folds, groups=groups), fold=fold, validation=0.2)
     assert data.num_folds == 3
     assert np.array_equal(data.splits["test"].rows, np.flatnonzero(folds == fold))
     tracks = [set((images.rows // 4).tolist()) for images in data.splits.values()]
     assert sum(map(len, tracks)) == len(set.union(*tracks)) == 30
-    assert [len(data.splits[name]) for name in ("train", "validation", "test")] == [60, 20, 40]
+    assert [len(data.splits[name]) for name in ("train", "validation", "test")] == [64, 16, 40]
 
 
 def test_a_datasets_test_split_needs_no_fold() -> None:
