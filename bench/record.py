@@ -157,7 +157,7 @@ def find(name: str) -> Run:
         return Run(Path(name).resolve())
     known = list(list_runs())
     exact = [run for run in known if name in {run.name, f"{run.folder.parent.name}/{run.name}"}]
-    fits = exact or [run for run in known if run.name.startswith(name)]
+    fits = exact or [run for run in known if name and run.name.startswith(name)]
     if len(fits) == 1:
         return fits[0]
     if not fits:

@@ -255,6 +255,33 @@ def test_modes_of_tiffs(mode: str) -> None:
     assert pixels.min() >= 254
 
 
+# boxes
+
+
+def test_a_box_is_cut_out_before_the_image_is_resized() -> None:
+    content, how = encoded(_PHOTO), Decoding((6, 8))
+    expected = np.asarray(_PHOTO.crop((4, 3, 33, 21)).resize((8, 6), Image.Resampling.BILINEAR))
+    assert np.array_equal(decode(content, how, box=(4, 3, 33, 21)), expected)
+    assert np.array_equal(decode(content, how, box=(0, 0, 40, 30)), decode(content, how))
+    assert np.array_equal(decode(content, Decoding((1, 1)), box=(39, 29, 40, 30))[0, 0], np.asarray(_PHOTO)[29, 39])
+
+
+def test_a_box_is_meant_in_the_upright_image() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    stored = encoded(_PHOTO.transpose(Image.Transpose.ROTATE_90), exif=exif)
+    box = (30, 2, 40, 12)  # beyond the width of what is stored
+    assert np.array_equal(decode(stored, Decoding((10, 10)), box=box), np.asarray(_PHOTO)[2:12, 30:40])
+
+
+@pytest.mark.parametrize(
+    "box", [(-1, 0, 5, 5), (0, -1, 5, 5), (0, 0, 41, 5), (0, 0, 5, 31), (5, 5, 5, 9), (5, 9, 9, 5)]
+)
+def test_a_box_that_is_not_inside_is_bad(box: tuple[int, int, int, int]) -> None:
+    with pytest.raises(BadImage, match=r"the box \[.*\] is not inside its 40 x 30 pixels"):
+        decode(encoded(_PHOTO), Decoding((4, 4)), box=box)
+
+
 # geometry
 
 

@@ -187,7 +187,7 @@ name = "cosin"
 
 def test_one_problem_is_counted_as_one() -> None:
     with pytest.raises(RecipeError, match=r"^recipes/toy.toml: 1 problem\n  train.epochs: "):
-        recipe("train.epochs=0")
+        recipe("train.epochs=-1")
 
 
 @pytest.mark.parametrize(
@@ -268,12 +268,29 @@ def test_optimizers_and_schedulers_have_keys_of_their_own() -> None:
         (["data.normalize=given", "data.mean=[0.5]", "data.std=[0.5, 0.5]"], "data.mean: as many values as data.std"),
         (["compute.device=cpu", "compute.precision=fp16"], 'compute.precision: "fp16" needs CUDA'),
         (["train.loss=nll", "train.label_smoothing=0.1"], "train.label_smoothing: only with"),
+        (["train.loss=contrastive", "train.label_smoothing=0.1"], "train.label_smoothing: only with"),
+        (["data.copies=2", "augment=[]"], "data.copies: copies without an [[augment]] would all be the same"),
+        (["init.conv_weight=normel(0, 1)"], "init.conv_weight: there is no distribution 'normel(0, 1)'; did you mean"),
+        (["init.linear_weight=normal(0)"], "init.linear_weight: must be normal(mean, std) with finite numbers, but"),
+        (["init.conv_bias=orthogonal"], "init.conv_bias: orthogonal is for weights"),
+        (["init.linear_bias=kaiming_normal"], "init.linear_bias: kaiming_normal is for weights"),
         (["train.monitor=accuracy"], "train.monitor: 'accuracy' is not tracked"),
     ],
 )
 def test_contradictions(changes: list[str], expected: str) -> None:
     [line] = problems(*changes)
     assert line.startswith(expected)
+
+
+def test_every_wrong_distribution_is_told_at_once() -> None:
+    found = problems("init.conv_weight=uniform(1, 0)", "init.linear_bias=xavier_uniform", "train.monitor=accuracy")
+    assert [line.partition(":")[0] for line in found] == ["init.conv_weight", "init.linear_bias", "train.monitor"]
+
+
+def test_copies_distributions_and_a_threshold_may_be_given() -> None:
+    read = recipe("data.copies=3", "init.conv_weight=normal(0, 0.01)", "init.conv_bias=ones", "train.threshold=0.5")
+    assert (read.data.copies, read.init.conv_weight, read.init.conv_bias) == (3, "normal(0, 0.01)", "ones")
+    assert (read.train.threshold, recipe().train.threshold) == (0.5, "auto")
 
 
 def test_statistics_that_are_given_whole_are_no_contradiction() -> None:
@@ -290,7 +307,7 @@ def test_a_plugin_at_fault_is_an_error_of_the_plugin() -> None:
 
 
 def test_a_plugin_at_fault_is_told_beside_the_problems_of_the_recipe() -> None:
-    found = problems("model={name='toy_faulty'}", "train.epochs=0")
+    found = problems("model={name='toy_faulty'}", "train.epochs=-1")
     assert len(found) == 2
     assert "must be keyword-only" in found[1]
 

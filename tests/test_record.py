@@ -166,3 +166,27 @@ def test_groups_sort_by_time_and_differ() -> None:
     names = [record.new_group() for _ in range(50)]
     assert len(set(names)) == 50
     assert [name[:15] for name in names] == sorted(name[:15] for name in names)
+
+
+def test_a_fold_stands_in_the_name_and_in_the_record() -> None:
+    names = [create(group="20260101-aa", seed=seed, fold=fold).name for fold in (0, 1) for seed in (0, 3)]
+    assert names == ["20260101-aa-f0-s0", "20260101-aa-f0-s3", "20260101-aa-f1-s0", "20260101-aa-f1-s3"]
+    assert [run.info()["fold"] for run in record.list_runs()] == [0, 0, 1, 1]
+    assert "fold" not in create(group="20260101-aa").info()
+    assert record.find("20260101-aa-f1-s3").info()["fold"] == 1
+
+
+def test_no_name_is_no_run() -> None:
+    create()
+    with pytest.raises(RecipeError, match="no run ''"):
+        record.find("")
+
+
+@pytest.mark.parametrize("content", [None, "", "{", "[]", '"a1"', "{}", '{"run_id": "other"}'])
+def test_a_mirrored_run_is_found_among_others_without_a_readable_state(content: str | None) -> None:
+    other, run = (create(seed=seed) for seed in (1, 2))
+    if content is not None:
+        (other.folder / "mlflow.json").write_text(content)
+    (run.folder / "mlflow.json").write_text('{"run_id": "a1", "uri": "sqlite:///mlflow.db"}')
+    assert record.find_mirrored("a1") == run
+    assert record.find_mirrored("a2") is None

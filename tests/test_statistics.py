@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bench.statistics import mean_interval, wilson_interval
+from bench.statistics import mean_and_standard_error, mean_interval, wilson_interval
 
 
 @pytest.mark.parametrize(
@@ -36,3 +36,13 @@ def test_mean_interval_is_students(values: list[float]) -> None:
     error = stats.sem(values)
     expected = stats.t.interval(0.95, len(values) - 1, loc=np.mean(values), scale=error) if error else (mean, mean)
     assert (low, high) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("values", [[0.9, 0.91], [0.8427, 0.85, 0.8633, 0.84], [1.0] * 10, [1e9, 1e9 + 1, 1e9 + 2]])
+def test_mean_and_standard_error_are_scipys(values: list[float]) -> None:
+    assert mean_and_standard_error(values) == pytest.approx((np.mean(values), stats.sem(values)), rel=1e-12)
+
+
+def test_mean_and_standard_error_by_hand() -> None:
+    # Deviations -1, 0, 1: a variance of 1 over three values.
+    assert mean_and_standard_error([2.0, 3.0, 4.0]) == pytest.approx((3.0, 3**-0.5))

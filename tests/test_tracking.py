@@ -17,13 +17,14 @@ import torch
 
 from bench import record, tracking
 from bench.errors import BenchError
-from bench.kinds import DataSpec
+from bench.kinds import PAIR_CLASSES, DataSpec
 from bench.progress import Progress
-from bench.recipe import Chosen
+from bench.recipe import Chosen, parse
 from bench.record import Run
 from bench.stages import checkpoint
 from bench.stages.model import build
-from bench.tracking import store
+from bench.tracking import facts, store
+from bench.tracking.logged_model import _load_pyfunc, package
 
 _CLASSES = ("cat", "dog", "owl")
 _RECIPE = """
@@ -405,3 +406,116 @@ def _everything(uri: str, run_id: str) -> tuple[object, ...]:
         len(entry.outputs.model_outputs),
         len(models),
     )
+
+
+# pairs
+
+_PAIRS_RECIPE = """
+[dataset]
+name = "lfw_pairs"
+
+[model]
+name = "siamese"
+embedding = [8]
+
+[[model.blocks]]
+channels = 4
+kernel = 3
+pool = 2
+
+[train]
+loss = "bce"
+threshold = 0.4
+"""
+_PAIRS_FINAL = {
+    "test_accuracy": 0.9,
+    "test_accuracy_low": 0.8,
+    "test_accuracy_high": 0.95,
+    "threshold": 0.4,
+    "test_auroc": 0.95,
+    "test_eer": 0.125,
+    "test_tar_at_far_0.01": 0.5,
+}
+
+
+def _run_of_pairs() -> tuple[Run, torch.nn.Module]:
+    """A finished run of the third fold, with its model."""
+    parsed = parse(_PAIRS_RECIPE, path=Path("pairs.toml"))
+    plan = {**_PLAN, "task": "verification", "classes": list(PAIR_CLASSES), "num_folds": 10}
+    counts = {"test": {"different": 300, "same": 301}}
+    dataset = {"name": "lfw_pairs", "root": "/data/lfw", "fingerprint": "e" * 64, "counts": counts}
+    names: dict[str, Any] = {"group": "20261101-120000-ab12", "seed": 0, "fold": 2}
+    run = record.create("faces", recipe_text=_PAIRS_RECIPE, plan=plan, dataset=dataset, **names)
+    model = build(parsed.model, DataSpec("verification", PAIR_CLASSES, 1, (8, 8)))
+    checkpoint.save(run.folder / "model.safetensors", model.state_dict(), {"threshold": 0.4})
+    run.finish("finished", metrics=_PAIRS_FINAL)
+    return run, model.eval()
+
+
+def test_the_model_of_pairs_takes_two_arrays(new_run: Callable[..., Run], uri: str) -> None:
+    import mlflow
+
+    new_run()  # its folder is the current one
+    run, model = _run_of_pairs()
+    client = tracking.connect(uri)
+    (output,) = client.get_run(tracking.sync(run, uri=uri)).outputs.model_outputs
+    mlflow.set_tracking_uri(uri)
+    loaded = mlflow.pyfunc.load_model(f"models:/{output.model_id}")
+    assert [entry.name for entry in loaded.metadata.signature.inputs] == ["first", "second"]
+    first, second = np.random.default_rng(0).integers(0, 256, (2, 5, 8, 8, 1), dtype=np.uint8)
+    with torch.no_grad():
+        sides = [torch.from_numpy(s).permute(0, 3, 1, 2).float().div(255).sub(0.5).div(0.25) for s in (first, second)]
+        expected = model(*sides).sigmoid().numpy()
+    found = loaded.predict({"first": first, "second": second})
+    assert found.shape == (5, 2)
+    np.testing.assert_allclose(found[:, 1:], expected, rtol=1e-5)
+    np.testing.assert_allclose(found.sum(1), 1, rtol=1e-6)
+    with pytest.raises(mlflow.exceptions.MlflowException):
+        loaded.predict({"first": first})
+
+
+def test_a_packaged_model_lies_in_a_plain_folder(new_run: Callable[..., Run], tmp_path: Path) -> None:
+    import mlflow
+
+    new_run()
+    run, _ = _run_of_pairs()
+    (tmp_path / "place").mkdir()
+    package(run, tmp_path / "place" / "model", model_id="m-1", run_id="r-1")
+    black = np.zeros((2, 8, 8, 1), np.uint8)
+    loaded = mlflow.pyfunc.load_model(str(tmp_path / "place" / "model"))
+    assert loaded.predict({"first": black, "second": black}).shape == (2, 2)
+
+
+def test_the_first_images_are_the_first_half(new_run: Callable[..., Run], tmp_path: Path) -> None:
+    new_run()
+    run, _ = _run_of_pairs()
+    (tmp_path / "place").mkdir()
+    package(run, tmp_path / "place" / "model", model_id="m-1", run_id="r-1")
+    predictor = _load_pyfunc(str(tmp_path / "place" / "data"))
+    predictor._forward = lambda both: both[: len(both) // 2, :, 0, 0]  # siamese models do not tell the sides apart
+    dark, bright = np.zeros((3, 8, 8, 1), np.uint8), np.full((3, 8, 8, 1), 255, np.uint8)
+    assert (predictor.predict({"second": dark, "first": bright})[:, 1] > 0.5).all()
+    assert (predictor.predict({"second": bright, "first": dark})[:, 1] < 0.5).all()
+
+
+def test_parameters_of_pairs_are_those_of_the_recipe_with_nested_tables_as_json(new_run: Callable[..., Run]) -> None:
+    new_run()
+    run, _ = _run_of_pairs()
+    given = facts.parameters(run)
+    assert (given["fold"], given["seed"], given["train.threshold"], given["augment"]) == ("2", "0", "0.4", "none")
+    (block,) = json.loads(given["model.blocks"])
+    assert (block["channels"], block["kernel"], block["pool"]) == (4, 3, 2)
+    assert json.loads(given["model.embedding"]) == [8]
+    assert not [value for value in given.values() if "BaseModel" in value or "Block(" in value]
+    assert "init.conv_weight" not in given  # nothing was given
+    assert "fold" not in facts.parameters(new_run(group="20261101-130000-cd34"))
+
+
+def test_the_description_of_pairs_has_their_metrics(new_run: Callable[..., Run]) -> None:
+    new_run()
+    run, _ = _run_of_pairs()
+    note = facts.describe(run)["mlflow.note.content"]
+    head, line, row = [text for text in note.splitlines() if text.startswith("|")]
+    assert head == "| split | pairs | accuracy | 95 % interval | AUROC | EER | TAR at FAR 1e-2 |"
+    assert row == "| test | 601 | **90.00%** | 80.00% to 95.00% | 0.9500 | 0.1250 | 0.5000 |"
+    assert head.count("|") == line.count("|") == row.count("|")

@@ -25,7 +25,17 @@ if TYPE_CHECKING:
     from bench.stages.image_set import ImageSet
     from bench.stages.seeding import Generators
 
-__all__ = ["Batches", "Preprocessing", "Source", "augment_pairs", "hold", "in_halves", "num_steps", "one_hot", "own_targets"]
+__all__ = [
+    "Batches",
+    "Preprocessing",
+    "Source",
+    "augment_pairs",
+    "hold",
+    "in_halves",
+    "num_steps",
+    "one_hot",
+    "own_targets",
+]
 
 #: Batches that the reading thread may be ahead.
 _AHEAD = 3
@@ -102,15 +112,10 @@ class Batches:
         """The images that these batches consist of, each once; of pairs without their labels."""
         if self.images.rows.ndim == 1:
             return self
-
-        def alone(
-            pixels: torch.Tensor, targets: torch.Tensor, generator: torch.Generator
-        ) -> tuple[torch.Tensor, torch.Tensor]:
-            return augment_pairs(self.augment, pixels, generator), targets
-
         rows = self.images.distinct_rows()
         images = replace(self.images, rows=rows, labels=np.zeros_like(rows), ids=tuple(map(str, rows.tolist())))
-        return replace(self, images=images, augment=(alone,) if self.augment else ())
+        augment = (lambda pixels, targets, generator: (augment_pairs(self.augment, pixels, generator), targets),)
+        return replace(self, images=images, augment=augment if self.augment else ())
 
     def resized(self, batch_size: int) -> Batches:
         """The same batches in another size."""
@@ -156,9 +161,7 @@ class Batches:
         return torch.from_numpy(self.images.images[rows[by_row]])[torch.from_numpy(np.argsort(by_row))]
 
 
-def augment_pairs(
-    augment: Sequence[Augmentation], pixels: torch.Tensor, generator: torch.Generator
-) -> torch.Tensor:
+def augment_pairs(augment: Sequence[Augmentation], pixels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Augment the images N,C,H,W of pairs, each by itself.
 
     Raises RecipeError for an augmentation that changes targets: mixed images show nobody.

@@ -21,24 +21,26 @@ _BINS = 40
 
 def draw_roc(evaluation: Mapping[str, Any], path: Path) -> None:
     """The ROC curve with a logarithmic axis of false accepts, EER marked; `evaluation` is a split's evaluation."""
-    from matplotlib.ticker import PercentFormatter
+    from matplotlib.ticker import FuncFormatter, NullFormatter, PercentFormatter
 
     false, true = (np.asarray(evaluation["roc"][name]) for name in ("false_accepts", "true_accepts"))
-    metrics, least = evaluation["metrics"], evaluation["far_step"]
+    metrics = evaluation["metrics"]
+    least = min(evaluation["far_step"] / 2, 0.05)  # stands for no false accept, which a logarithm has no place for
     figure = new_figure(6, 4.5)
     axes = figure.add_subplot()
-    axes.step(np.maximum(false, least / 2), true, where="post", color=TRAIN, linewidth=1.8)
-    chance = np.geomspace(least / 2, 1, 100)
+    axes.step(np.maximum(false, least), true, where="post", color=TRAIN, linewidth=1.8)
+    chance = np.geomspace(least, 1, 100)
     axes.plot(chance, chance, color=QUIET, linestyle=":", label="chance")
     eer = metrics["eer"]
-    axes.plot([max(eer, least / 2)], [1 - eer], "o", color=VALIDATION, label=f"equal error rate {eer:.2%}")
-    axes.set(xscale="log", xlim=(least / 2, 1), ylim=(0, 1.02))
+    axes.plot([max(eer, least)], [1 - eer], "o", color=VALIDATION, clip_on=False, label=f"equal error rate {eer:.2%}")
+    axes.set(xscale="log", xlim=(least, 1), ylim=(0, 1.02))
     axes.set(title=f"AUROC {metrics['auroc']:.4f}", xlabel="false accept rate", ylabel="true accept rate")
-    axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda rate, _: f"{100 * rate:g}%"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, loc="lower right")
+    figure.legend(frameon=False, loc="outside lower center", ncols=2)
     save_figure(figure, path)
 
 
@@ -47,7 +49,7 @@ def draw_scores(run: Run, split: str, path: Path) -> None:
     with np.load(run.folder / "predictions" / f"{split}.npz") as stored:
         scores, labels = stored["probabilities"][:, 1], stored["labels"]
     metrics = json.loads((run.folder / "evaluation.json").read_text(encoding="utf-8"))[split]
-    bins = np.linspace(float(scores.min()), float(max(scores.max(), scores.min() + 1e-6)), _BINS + 1).tolist()
+    bins = np.linspace(float(scores.min()), float(max(scores.max(), scores.min() + 1e-3)), _BINS + 1).tolist()
     figure = new_figure(6, 4.5)
     axes = figure.add_subplot()
     for label, name, color in ((0, "different", VALIDATION), (1, "same", TRAIN)):
@@ -60,5 +62,6 @@ def draw_scores(run: Run, split: str, path: Path) -> None:
         title=f"{len(scores):,} pairs, {metrics['metrics']['accuracy']:.1%} correct", xlabel="score", ylabel="pairs"
     )
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False)
+    axes.ticklabel_format(axis="x", useOffset=False)
+    figure.legend(frameon=False, loc="outside lower center", ncols=3)
     save_figure(figure, path)

@@ -73,7 +73,9 @@ def check_folds(name: str, split: Split, num_samples: int) -> None:
     numbers = np.unique(folds).tolist()
     counted = len(numbers) > 1 and numbers == list(range(len(numbers)))
     if name != "train" or folds.shape != (num_samples,) or not counted:
-        raise PluginError(f"split {name!r}: folds stand in the train split, one a sample, and count from 0 to at least 1")
+        raise PluginError(
+            f"split {name!r}: folds stand in the train split, one a sample, and count from 0 to at least 1"
+        )
     if split.groups is None:
         return
     each = np.unique(np.asarray(split.groups), return_inverse=True)[1]

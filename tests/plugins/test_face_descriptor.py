@@ -41,7 +41,7 @@ def persons(count: int, *, seed: int, num_images: int = 4) -> torch.Tensor:
     """Images count * num_images,1,64,64: a smooth pattern for each person, changed by light and noise."""
     generator = torch.Generator().manual_seed(seed)
     patterns = torch.rand(count, 1, 8, 8, generator=generator).repeat_interleave(num_images, 0)
-    patterns = patterns + 0.35 * torch.randn(count * num_images, 1, 8, 8, generator=generator)
+    patterns = patterns + 0.2 * torch.randn(count * num_images, 1, 8, 8, generator=generator)
     images = functional.interpolate(patterns, 64, mode="bicubic", align_corners=False)
     light = 0.5 + 0.5 * torch.rand(count * num_images, 1, 1, 1, generator=generator)
     return (0.2 + 0.3 * light * images + 0.02 * torch.randn(images.shape, generator=generator)).clamp(0, 1)
@@ -54,10 +54,15 @@ def pairs_of(count: int, *, num_images: int = 4) -> tuple[torch.Tensor, torch.Te
     return torch.tensor(same + other), torch.tensor([1] * len(same) + [0] * len(other))
 
 
-def fitted(**options: Any) -> Any:
-    model, (pairs, labels) = small(**options), pairs_of(40)
-    model.fit_features(iter(persons(40, seed=0).split(16)), pairs=pairs, labels=labels)
+def fit(model: Any) -> Any:
+    pairs, labels = pairs_of(30)
+    model.fit_features(iter(persons(30, seed=0).split(16)), pairs=pairs, labels=labels)
     return model.eval()
+
+
+@pytest.fixture(scope="module")
+def fitted() -> Any:
+    return fit(small(descriptors=("lbp", "sift")))
 
 
 # Descriptors
@@ -103,7 +108,7 @@ def test_sift_is_indifferent_to_brightness_and_contrast() -> None:
     descriptor, faces = Sift(1.0, 6, 8), noise(2, 1, 60, 50)
     expected = descriptor(faces)
     torch.testing.assert_close(descriptor(0.6 * faces + 0.3), expected, atol=5e-3, rtol=0)
-    assert (descriptor(faces.flip(2)) - expected).abs().max() > 0.1
+    assert (descriptor(faces.flip(2)) - expected).abs().max() > 0.05
 
 
 @pytest.mark.parametrize("turns", range(4))
@@ -226,12 +231,12 @@ def test_colours_become_grey() -> None:
     torch.testing.assert_close(faces, torch.full((1, 1, 64, 64), 0.299 + 0.587 / 2))
 
 
-def test_features_are_unit_pieces_and_a_mirrored_face_has_the_same() -> None:
-    model, images = fitted(descriptors=("sift", "lbp")), persons(2, seed=5)
-    features = model.forward_features(images)
+def test_features_are_unit_pieces_and_a_mirrored_face_has_the_same(fitted: Any) -> None:
+    images = persons(2, seed=5)
+    features = fitted.forward_features(images)
     assert features.shape == (8, 2 * 16)
     torch.testing.assert_close(features.reshape(8, 2, 16).norm(dim=2), torch.ones(8, 2))
-    torch.testing.assert_close(model.forward_features(images.flip(3)), features, atol=1e-4, rtol=0)
+    torch.testing.assert_close(fitted.forward_features(images.flip(3)), features, atol=1e-4, rtol=0)
 
 
 def test_the_logit_is_a_weighted_sum_of_cosines() -> None:
@@ -243,11 +248,11 @@ def test_the_logit_is_a_weighted_sum_of_cosines() -> None:
         assert model.forward_head(first, second).item() == pytest.approx(2 * 1 + 3 * 0.96 - 1)
 
 
-def test_strangers_are_told_apart_and_the_logit_0_is_near_the_best_threshold() -> None:
-    model, images, (pairs, labels) = fitted(), persons(60, seed=1), pairs_of(60)
+def test_strangers_are_told_apart_and_the_logit_0_is_near_the_best_threshold(fitted: Any) -> None:
+    images, (pairs, labels) = persons(40, seed=1), pairs_of(40)
     with torch.no_grad():
-        features = torch.cat([model.forward_features(batch) for batch in images.split(16)])
-        logits = model.forward_head(features[pairs[:, 0]], features[pairs[:, 1]])[:, 0]
+        features = torch.cat([fitted.forward_features(batch) for batch in images.split(16)])
+        logits = fitted.forward_head(features[pairs[:, 0]], features[pairs[:, 1]])[:, 0]
     same, different = logits[labels > 0], logits[labels == 0]
     accuracies = [float(((same > t).float().mean() + (different <= t).float().mean()) / 2) for t in (0.0, *logits)]
     assert accuracies[0] > 0.85
@@ -256,16 +261,16 @@ def test_strangers_are_told_apart_and_the_logit_0_is_near_the_best_threshold() -
     assert logits.min() < -1
 
 
-def test_fitting_is_deterministic_and_draws_nothing() -> None:
-    torch.manual_seed(1)
-    state = torch.get_rng_state()
-    one = fitted(descriptors=("lbp", "sift")).state_dict()
-    assert torch.get_rng_state().equal(state)
+def test_fitting_is_deterministic_and_draws_nothing(fitted: Any) -> None:
+    model = small(descriptors=("lbp", "sift"))
+    fresh = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     torch.manual_seed(2)
-    two = fitted(descriptors=("lbp", "sift")).state_dict()
-    assert all(tensor.equal(two[name]) for name, tensor in one.items())
-    fresh = small(descriptors=("lbp", "sift")).state_dict()
-    assert not any(tensor.equal(fresh[name]) for name, tensor in one.items())
+    state = torch.get_rng_state()
+    again = fit(model).state_dict()
+    assert torch.get_rng_state().equal(state)
+    for name, tensor in fitted.state_dict().items():
+        assert tensor.equal(again[name])
+        assert not tensor.equal(fresh[name])
 
 
 def test_only_the_weights_of_the_cosines_are_trainable() -> None:
@@ -275,12 +280,12 @@ def test_only_the_weights_of_the_cosines_are_trainable() -> None:
     }
 
 
-def test_a_lower_precision_does_not_change_the_logits() -> None:
-    model, (first, second) = fitted(descriptors=("lbp", "sift")), persons(2, seed=3).split(4)
+def test_a_lower_precision_does_not_change_the_logits(fitted: Any) -> None:
+    first, second = persons(2, seed=3).split(4)
     with torch.no_grad():
-        expected = model(first, second)
+        expected = fitted(first, second)
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            assert model(first, second).equal(expected)
+            assert fitted(first, second).equal(expected)
 
 
 @pytest.mark.parametrize(
@@ -317,16 +322,18 @@ def test_data_that_are_no_pairs_are_declined() -> None:
 def test_an_onnx_graph_gives_the_same_for_any_number_of_pairs(tmp_path: Path) -> None:
     import onnxruntime
 
-    model = fitted()
-    first, second = persons(7, seed=4, num_images=2).split(7)
-    batch = torch.export.Dim("batch", min=1, max=64)
+    model = fit(small())
+    images = persons(7, seed=4, num_images=2)
+    images[2, :, :, :40] = images[4] = 1.0  # flat regions, where directions and shares could be 0 / 0
+    first, second = images.split(7)
+    dynamic = {0: torch.export.Dim.DYNAMIC}
     torch.onnx.export(
         model,
         (first[:2], second[:2]),
         tmp_path / "model.onnx",
         dynamo=True,
         input_names=["first", "second"],
-        dynamic_shapes={"first": {0: batch}, "second": {0: batch}},
+        dynamic_shapes={"first": dynamic, "second": dynamic},
         verbose=False,
     )
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])

@@ -182,6 +182,41 @@ def test_two_processes_at_once(paths: list[Path]) -> None:
     assert files() == [".json", ".npy"]
 
 
+# boxes
+
+
+def test_each_image_is_cut_to_its_box(paths: list[Path], decoded: list[int]) -> None:
+    boxes = np.array([[0, 0, 10, 12], [1, 2, 9, 8], [0, 0, 1, 1], [9, 11, 10, 12], [2, 0, 5, 12]])
+    for _ in range(2):
+        images = load_images(paths, _HOW, boxes=boxes)
+        expected = [decode(path, _HOW, box=tuple(box)) for path, box in zip(paths, boxes.tolist(), strict=True)]
+        assert np.array_equal(images.array, expected)
+    assert len(decoded) == 5
+    whole = load_images(paths, _HOW)
+    assert np.array_equal(whole.array[0], images.array[0])
+    assert whole.content != images.content
+
+
+def test_another_box_is_another_entry(paths: list[Path], decoded: list[int]) -> None:
+    boxes = np.array([[0, 0, 10, 12]] * 5, dtype=np.int32)
+    first = load_images(paths, _HOW, boxes=boxes)
+    assert load_images(paths, _HOW, boxes=boxes.astype(np.int64)).content == first.content  # only the type is another
+    assert len(decoded) == 5
+    boxes[4, 0] = 1
+    second = load_images(paths, _HOW, boxes=boxes)
+    assert (len(decoded), second.content == first.content) == (10, False)
+    assert not np.array_equal(first.array[4], second.array[4])
+    assert files().count(".npy") == 2
+
+
+def test_a_box_outside_makes_a_bad_image(paths: list[Path]) -> None:
+    boxes = np.array([[0, 0, 10, 12], [0, 0, 11, 12], [0, 0, 10, 13], [3, 3, 3, 5], [-1, 0, 5, 5]])
+    images = load_images(paths, _HOW, boxes=boxes)
+    assert list(images.bad) == [1, 2, 3, 4]
+    assert images.bad[1] == "the box [0, 0, 11, 12] is not inside its 10 x 12 pixels"
+    assert not images.array[1:].any()
+
+
 # arrays
 
 

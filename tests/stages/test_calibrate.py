@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -125,6 +126,32 @@ def test_a_further_core_must_be_worth_it(
     assert now == [1, 2, 4, threads]
     shown = ", ".join(f"{count}: {value * 1000:.0f} ms" for count, value in by_threads.items())
     assert (settled.threads, settled.reasons["threads"]) == (threads, f"fastest of a few steps ({shown})")
+
+
+class Twin(nn.Module):
+    def __init__(self, *, trained: bool = True) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten()).requires_grad_(requires_grad=trained)
+        self.sizes: list[int] = []
+
+    def forward(self, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+        self.sizes.append(len(first))
+        return (self.net(first) - self.net(second)).square().mean(1, keepdim=True)
+
+
+@pytest.mark.parametrize("trained", [True, False])
+@pytest.mark.parametrize("loss", ["bce", "contrastive"])
+def test_a_model_of_pairs_is_timed_on_pairs(trained: bool, loss: str) -> None:
+    given = batches()
+    rows = np.arange(40).reshape(20, 2)
+    given = replace(given, images=replace(given.images, rows=rows, labels=np.arange(20) % 2, ids=given.images.ids[:20]))
+    twin = Twin(trained=trained)
+    asked = plan(precision="auto", memory_format="auto", task="verification")
+    settled = calibrate(asked, twin, given, make_loss(Train(loss=loss), (10, 10), torch.device("cpu")))
+    assert settled.precision in stage.PRECISIONS
+    assert settled.reasons["precision"].startswith("fastest of a few steps")
+    assert twin.sizes == []  # only copies are timed
+    assert all(parameter.grad is None for parameter in twin.parameters())
 
 
 @pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])

@@ -131,6 +131,8 @@ def test_copies_that_do_not_fit_are_refused_beforehand(monkeypatch: pytest.Monke
         if fits:
             assert len(multiplied(images_of())) == 900
             continue
-        with pytest.raises(RecipeError, match=r"data.copies: 3 copies of 300 images need 0.0 GB, more than half") as error:
+        with pytest.raises(
+            RecipeError, match=r"data.copies: 3 copies of 300 images need 0.0 GB, more than half"
+        ) as error:
             multiplied(images_of())
         assert "data.copies=1" in (error.value.hint or "")

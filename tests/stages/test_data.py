@@ -88,6 +88,19 @@ def test_a_right_dataset_is_handed_on() -> None:
         (dataset(train=Split(np.zeros((2, 2, 2), np.uint8), np.array([[0], [1]]))), PluginError, "one an image"),
         (dataset(train=arrays(4, ids=["a", "b"])), PluginError, "4 images but 2 ids"),
         (dataset(train=arrays(4, groups=["a"] * 5)), PluginError, "4 images but 5 groups"),
+        (dataset(train=arrays(4, boxes=np.zeros((5, 4), int))), PluginError, "4 images but 5 boxes"),
+        (
+            dataset(train=arrays(4, boxes=np.zeros((4, 3), int))),
+            PluginError,
+            r"boxes must be integers N,4, not int64 \(4, 3\)",
+        ),
+        (
+            dataset(train=arrays(4, boxes=np.zeros((4, 4)))),
+            PluginError,
+            r"boxes must be integers N,4, not float64 \(4, 4\)",
+        ),
+        (dataset(train=arrays(4, boxes=np.ones((4, 4), int))), PluginError, "boxes cut files; cut the array itself"),
+        (dataset(train=arrays(4, groups=list("aabb")), test=arrays(4, groups=list("bccc"))), DataError, "test: 'b'"),
     ],
 )
 def test_faults_of_a_dataset(returned: Any, error: type[BenchError], message: str) -> None:
@@ -173,6 +186,19 @@ def test_bad_images_can_be_skipped(tmp_path: Path) -> None:
     for images in data.splits.values():
         assert images.images[images.rows].any(axis=(1, 2, 3)).all()
         assert [int(id_[:2]) % 2 for id_ in images.ids] == images.labels.tolist()
+
+
+def test_a_box_outside_is_a_bad_image_that_is_named(tmp_path: Path) -> None:
+    given = folder(tmp_path / "set", 12)
+    boxes = np.array([[0, 0, 7, 9]] * 12)
+    boxes[5] = [2, 0, 8, 9]
+    cut = dataset(train=replace(given.splits["train"], boxes=boxes))
+    with pytest.raises(
+        DataError, match=r"1 bad image:\n  05 ñ.png: the box \[2, 0, 8, 9\] is not inside its 7 x 9 pix"
+    ):
+        load_(cut, tmp_path / "set")
+    boxes[5] = [2, 0, 7, 9]
+    assert load_(cut, tmp_path / "set").fingerprint != load_(given, tmp_path / "set").fingerprint
 
 
 # fingerprints

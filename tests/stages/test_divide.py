@@ -62,7 +62,10 @@ def test_test_and_validation_pairs_show_strangers() -> None:
     counts = data.counts()
     assert (counts["test"]["same"], counts["validation"]["same"], counts["train"]["same"]) == (12, 12, 36)
     assert "test" in data.describe()
-    assert f"train {len(data.splits['train'])} pairs ({counts['train']['different']} different, 36 same)" in data.describe()
+    assert (
+        f"train {len(data.splits['train'])} pairs ({counts['train']['different']} different, 36 same)"
+        in data.describe()
+    )
     for images in data.splits.values():
         same = images.rows[:, 0] // _PHOTOS == images.rows[:, 1] // _PHOTOS
         assert np.array_equal(images.labels == 1, same)
@@ -153,14 +156,15 @@ def of_classes(count: int = 120, **options: Any) -> Dataset:
 
 @pytest.mark.parametrize("fold", [0, 2])
 def test_folds_of_single_images_are_test_splits_too(fold: int) -> None:
-    folds = np.arange(120) // 4 % 3
-    groups = [f"track {number // 4}" for number in range(120)]
-    data = load_(of_classes(folds=folds, groups=groups), fold=fold, validation=0.2)
+    tracks_of = np.random.default_rng(0).permutation(np.arange(120) // 4)  # a track's images lie apart
+    folds = tracks_of % 3
+    given = of_classes(folds=folds, groups=[f"track {track}" for track in tracks_of])
+    data = load_(given, fold=fold, validation=0.2)
     assert data.num_folds == 3
     assert np.array_equal(data.splits["test"].rows, np.flatnonzero(folds == fold))
-    tracks = [set((images.rows // 4).tolist()) for images in data.splits.values()]
+    tracks = [set(tracks_of[images.rows].tolist()) for images in data.splits.values()]
     assert sum(map(len, tracks)) == len(set.union(*tracks)) == 30
-    assert [len(data.splits[name]) for name in ("train", "validation", "test")] == [64, 16, 40]
+    assert len(data.splits["validation"]) == pytest.approx(16, abs=8)  # whole tracks of four
 
 
 def test_a_datasets_test_split_needs_no_fold() -> None:

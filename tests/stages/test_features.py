@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from bench.errors import BenchError
+from bench.errors import BenchError, RecipeError
 from bench.stages import features as stage
 from bench.stages.batches import Batches, Preprocessing, hold, num_steps
 from bench.stages.cache import cache_folder
@@ -181,3 +181,74 @@ def test_hold_keeps_one_tensor_an_array() -> None:
     assert list(held) == [id(images.images)]
     assert np.shares_memory(held[id(images.images)].numpy(), images.images)
     assert hold(replace(data, resident=False), _CPU) == {}
+
+
+# pairs
+
+
+def make_pairs(
+    *, held: bool = True, augment: Any = (), rows: Any = ((3, 8), (8, 5), (4, 3), (10, 7), (5, 9))
+) -> Batches:
+    batches = make(held=held, augment=augment)
+    images = replace(
+        batches.images, rows=np.array(rows), labels=np.arange(len(rows)) % 2, ids=tuple("abcdefg"[: len(rows)])
+    )
+    return replace(batches, images=images)
+
+
+def plain_noise(images: torch.Tensor, targets: torch.Tensor, generator: torch.Generator) -> Any:
+    return images + torch.rand(len(images), 1, 1, 1, generator=generator), targets
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_features_of_pairs_are_those_of_their_images(held: bool) -> None:
+    net, batches = model(), make_pairs(held=held)
+    given = cached(batches, net)
+    assert given.features.shape == (1, 7, 64)  # seven distinct images in five pairs
+    net.eval()
+    for (features, chances), (images, targets) in zip(given.ordered(), batches.ordered(), strict=True):
+        assert torch.allclose(features, net.forward_features(images), atol=1e-6)
+        assert torch.equal(chances, targets)
+
+
+def test_each_side_of_a_pair_has_a_view_of_its_own() -> None:
+    given = cached(make_pairs(augment=(plain_noise,)), views=3)
+    assert given.features.shape == (3, 7, 64)
+    assert given.pairs is not None
+    rows = np.unique(make_pairs().images.rows)
+    seen, generators = set(), Generators.start(0, _CPU)
+    for _ in range(150):
+        for features, targets in given.shuffled(generators):
+            places = [(given.features == feature).all(2).nonzero().tolist()[0] for feature in features]
+            for (view, first), (other, second), target in zip(
+                places[: len(targets)], places[len(targets) :], targets.argmax(1).tolist(), strict=True
+            ):
+                position = make_pairs().images.rows.tolist().index([rows[first], rows[second]])
+                assert make_pairs().images.labels[position] == target
+                seen.add((position, view, other))
+    assert len(seen) == 5 * 3 * 3
+
+
+def test_an_epoch_has_every_pair_once() -> None:
+    given = cached(make_pairs())
+    epoch = list(given.shuffled(Generators.start(0, _CPU)))
+    assert len(epoch) == len(given) == num_steps(5, 4)
+    assert [len(features) for features, _ in epoch] == [2 * len(targets) for _, targets in epoch]
+
+
+def test_other_pairs_or_labels_of_the_same_images_make_another_file() -> None:
+    net = model()
+    cached(make_pairs(), net)
+    cached(make_pairs(rows=((8, 3), (8, 5), (4, 3), (10, 7), (5, 9))), net)
+    assert num_files() == 2
+    cached(make_pairs(), net)
+    assert num_files() == 2
+
+
+def test_features_of_mixed_faces_are_refused() -> None:
+    def mix(images: torch.Tensor, targets: torch.Tensor, _: torch.Generator) -> Any:
+        return images.lerp(images.flip(0), 0.5), targets.lerp(targets.flip(0), 0.5)
+
+    with pytest.raises(RecipeError, match="mixes images and their targets"):
+        cached(make_pairs(augment=(mix,)), views=2)
+    assert not (cache_folder() / "features").exists()

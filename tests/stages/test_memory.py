@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import nn
 
 from bench.stages.batches import Batches, Preprocessing
 from bench.stages.image_set import ImageSet
-from bench.stages.memory import fitting_batch_size, is_out_of_memory
+from bench.stages.memory import explain, fitting_batch_size, is_out_of_memory
 from bench.stages.optim import make_loss
 from bench.tables import Train
 
@@ -80,3 +81,39 @@ def test_the_largest_halving_that_fits(most: int, fits: int | None, error: Excep
 def test_another_error_is_raised() -> None:
     with pytest.raises(RuntimeError, match="shapes"):
         fitting_batch_size(Hungry(3, RuntimeError("shapes")), batches(), _LOSS, 10)
+
+
+class HungryTwin(Hungry):
+    """Fits up to a number of pairs."""
+
+    def forward(self, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        assert first.shape == second.shape
+        return super().forward(first)[:, :1] - super().forward(second)[:, :1]
+
+
+def pairs() -> Batches:
+    given = batches()
+    rows = np.stack([np.arange(100), np.arange(100)[::-1]], 1)
+    return replace(given, images=replace(given.images, rows=rows))
+
+
+@pytest.mark.parametrize(("most", "fits"), [(32, 32), (31, 16), (1, 1), (0, None)])
+def test_pairs_are_halved_as_pairs(most: int, fits: int | None) -> None:
+    loss = make_loss(Train(loss="bce"), (50, 50), torch.device("cpu"))
+    model = HungryTwin(most, MemoryError())
+    assert fitting_batch_size(model, pairs(), loss, 64, task="verification") == fits
+
+
+def test_the_error_names_the_batch_size_of_pairs() -> None:
+    loss = make_loss(Train(loss="bce"), (50, 50), torch.device("cpu"))
+    told = explain(MemoryError(), HungryTwin(20, MemoryError()), pairs(), loss, task="verification")
+    assert str(told) == "out of memory with batches of 64; 16 fits"
+    nothing = explain(MemoryError(), HungryTwin(0, MemoryError()), pairs(), loss, task="verification")
+    assert str(nothing) == "out of memory, even with batches of 1"
+    other = ValueError("no")
+    assert explain(other, HungryTwin(0, MemoryError()), pairs(), loss) is other
+
+
+def test_a_model_without_gradients_is_tried_too() -> None:
+    model = Hungry(16, MemoryError()).requires_grad_(requires_grad=False)
+    assert fitting_batch_size(model, batches(), _LOSS, 64) == 16

@@ -6,6 +6,7 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -14,8 +15,13 @@ from torch import nn
 from bench.errors import BenchError, PluginError, RecipeError, Unsupported
 from bench.kinds import DataSpec
 from bench.recipe import Chosen
+from bench.stages.batches import Batches, Preprocessing
+from bench.stages.image_set import ImageSet
 from bench.stages.model import (
+    _check_arguments,
     build,
+    fit_features,
+    forward_of,
     freeze,
     has_frozen_backbone,
     input_statistics,
@@ -221,3 +227,159 @@ def test_input_statistics_follow_timm() -> None:
     assert input_statistics(model) == ((0.5, 0.4, 0.3), (1.0, 2.0, 3.0))
     model.pretrained_cfg = {"mean": None}
     assert input_statistics(model) is None
+
+
+# pairs
+
+
+class Twin(nn.Module):
+    """A model of two images, and of their features."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(1))
+
+    def forward(self, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+        return self.forward_head(first.flatten(1), second.flatten(1))
+
+    def forward_head(self, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+        return self.scale * (first - 2 * second).sum(1, keepdim=True)
+
+
+def test_a_batch_of_pairs_is_divided_into_its_halves() -> None:
+    inputs = torch.rand(6, 1, 2, 2)
+    expected = torch.stack([inputs[row].sum() - 2 * inputs[row + 3].sum() for row in range(3)])[:, None]
+    assert torch.allclose(forward_of(Twin(), task="verification")(inputs), expected)
+    features = inputs.flatten(1)
+    assert torch.allclose(forward_of(Twin(), task="verification", features=True)(features), expected)
+
+
+def test_a_batch_of_single_images_goes_in_whole() -> None:
+    net = Net().eval()
+    images = torch.rand(5, 3, 8, 8)
+    assert forward_of(net, task="classification") is net
+    features = net.forward_features(images)
+    assert torch.equal(forward_of(net, task="classification", features=True)(features), net(images))
+
+
+# models by what their forward takes
+
+
+class One(nn.Module):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return images
+
+
+class OneAndAnOption(nn.Module):
+    def forward(self, images: torch.Tensor, scale: float = 1.0, *, mask: Any = None) -> torch.Tensor:
+        return images * scale if mask is None else images
+
+
+class Three(nn.Module):
+    def forward(self, one: torch.Tensor, two: torch.Tensor, three: torch.Tensor) -> torch.Tensor:
+        return one + two + three
+
+
+class Several(nn.Module):
+    def forward(self, *images: torch.Tensor) -> torch.Tensor:
+        return images[0]
+
+
+@pytest.mark.parametrize(
+    ("model", "task"),
+    [
+        (One(), "classification"),
+        (OneAndAnOption(), "classification"),
+        (Several(), "classification"),
+        (Several(), "verification"),
+        (Twin(), "verification"),
+        (nn.Sequential(), "classification"),
+    ],
+)
+def test_a_model_takes_as_many_images_as_its_task_has(model: nn.Module, task: Any) -> None:
+    _check_arguments(model, "toy", task)
+    assert isinstance(model, nn.Module)
+
+
+@pytest.mark.parametrize(
+    ("model", "task", "message"),
+    [
+        (One(), "verification", "'toy' takes 1 batch of images; verification needs a model of 2"),
+        (nn.Sequential(), "verification", "'toy' takes 1 batch of images"),
+        (Twin(), "classification", "'toy' takes 2 batches of images; classification needs a model of 1"),
+        (Three(), "verification", "'toy' takes 3 batches of images; verification needs a model of 2"),
+    ],
+)
+def test_a_model_of_another_number_of_images_is_refused(model: nn.Module, task: Any, message: str) -> None:
+    with pytest.raises(RecipeError, match=message) as error:
+        _check_arguments(model, "toy", task)
+    assert error.value.hint == "bench plugins lists the models"
+
+
+# computed from the training images
+
+
+class Computed(nn.Module):
+    """Remembers what it was given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(4)
+        self.given: dict[str, Any] = {}
+
+    def fit_features(self, batches: Any, **samples: torch.Tensor) -> None:
+        self.given = {"sizes": [], "inputs": [], "training": self.training, **samples}
+        for images in batches:
+            self.given["sizes"].append(len(images))
+            self.given["inputs"].append(self.norm(images.flatten(1)))
+        self.given["gradient"] = self.given["inputs"][0].requires_grad
+
+
+def batches_of(rows: Any, labels: Any) -> Batches:
+    pixels = np.repeat(np.arange(12, dtype=np.uint8), 4).reshape(12, 2, 2, 1)
+    images = ImageSet(pixels, np.array(rows), np.array(labels), tuple(map(str, labels)))
+    plain = Preprocessing((0.0,), (1 / 255,), torch.contiguous_format)
+    return Batches(images, plain, 2, 3, torch.device("cpu"), augment=(lambda x, t, _: (x * 0, t),))
+
+
+def test_images_and_labels_are_handed_over_once_and_unaugmented() -> None:
+    model = Computed()
+    fit_features(model, batches_of([7, 2, 9, 4], [1, 0, 0, 1]))
+    assert model.given.keys() == {"sizes", "inputs", "training", "gradient", "labels"}
+    assert (model.given["sizes"], model.given["labels"].tolist()) == ([3, 1], [1, 0, 0, 1])
+    assert torch.cat(model.given["inputs"])[:, 0].tolist() == pytest.approx([7, 2, 9, 4], rel=1e-4)
+    assert (model.given["training"], model.given["gradient"]) == (False, False)
+    assert model.norm.running_mean is not None
+    assert not model.norm.running_mean.any()  # what is not computed is left alone
+
+
+def test_pairs_are_positions_among_the_images_of_the_batches() -> None:
+    model = Computed()
+    fit_features(model, batches_of([[7, 2], [2, 9], [4, 7], [11, 4]], [1, 0, 0, 1]))
+    images = torch.cat(model.given["inputs"])[:, 0]
+    assert images.tolist() == pytest.approx([2, 4, 7, 9, 11], rel=1e-4)
+    assert images[model.given["pairs"]].round().tolist() == [[7, 2], [2, 9], [4, 7], [11, 4]]
+    assert model.given["labels"].tolist() == [1, 0, 0, 1]
+
+
+def test_a_model_without_the_method_is_left_alone() -> None:
+    model = Net()
+    fit_features(model, batches_of([1, 2], [0, 1]))
+    assert model.training
+    model.fit_features = None  # type: ignore[assignment]  # an attribute of the name is no method
+    fit_features(model, batches_of([1, 2], [0, 1]))
+    assert model.training
+
+
+def test_a_model_without_parameters_has_no_frozen_backbone(tmp_path: Path) -> None:
+    class Features(nn.Module):
+        forward_features = forward_head = staticmethod(torch.flatten)
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("codebook", torch.rand(3))
+
+    model, other = Features(), Features()
+    assert not has_frozen_backbone(model)
+    assert load_weights(other, saved(tmp_path / "w", model)).loaded == 1
+    assert torch.equal(model.codebook, other.codebook)  # type: ignore[arg-type]

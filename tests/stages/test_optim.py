@@ -15,7 +15,7 @@ from torch.optim import lr_scheduler
 
 from bench.errors import PluginError, RecipeError
 from bench.recipe import Chosen
-from bench.stages.optim import Loss, Schedule, make_loss, make_optimizer, probabilities
+from bench.stages.optim import Loss, Schedule, guesses, make_loss, make_optimizer, probabilities
 from bench.tables import OPTIMIZERS, SCHEDULERS, Train
 
 _COUNTS = (50, 30, 20)
@@ -129,7 +129,70 @@ def test_probabilities_go_with_the_loss() -> None:
         assert torch.allclose(given.sum(1), torch.ones(len(given)))
 
 
+# distances of pairs
+
+
+def test_the_contrastive_loss_of_five_pairs_by_hand() -> None:
+    distances = torch.tensor([[0.0], [0.5], [0.5], [1.5], [3.0]])
+    targets = one_hot(torch.tensor([1, 1, 0, 0, 0]), 2)
+    loss = loss_of((3, 2), loss="contrastive", margin=2.0)(distances, targets)
+    # A same pair: d^2. A different one: (2 - d)^2 as long as it is nearer than the margin, then nothing.
+    assert loss.tolist() == pytest.approx([0.0, 0.25, 2.25, 0.25, 0.0])
+
+
+def test_the_contrastive_loss_pulls_same_pairs_and_pushes_different_ones_up_to_the_margin() -> None:
+    distances = torch.tensor([[0.5], [0.5], [1.0], [1.25], [0.0]], requires_grad=True)
+    targets = one_hot(torch.tensor([1, 0, 0, 0, 0]), 2)
+    torch.autograd.backward(loss_of((4, 1), loss="contrastive", margin=1.0)(distances, targets).sum())
+    assert distances.grad is not None
+    assert distances.grad[:, 0].tolist() == pytest.approx([1.0, -1.0, 0.0, 0.0, -2.0])  # 2 d and -2 (1 - d)
+
+
+@pytest.mark.parametrize(("weights", "expected"), [("balanced", (2.0, 2 / 3)), ((1.0, 3.0), (4 / 6, 2.0))])
+def test_class_weights_multiply_the_contrastive_loss(weights: Any, expected: tuple[float, float]) -> None:
+    # One different pair and three same ones; balanced weights 1 and 1/3 are scaled by 4 / 2, those given by 4 / 10.
+    expected = expected if weights == "balanced" else (0.4, 1.2)
+    loss = loss_of((1, 3), loss="contrastive", margin=2.0, class_weights=weights)
+    assert loss(torch.ones(2, 1), torch.eye(2)).tolist() == pytest.approx(expected)
+
+
+def test_a_contrastive_loss_in_half_precision_is_computed_in_float32() -> None:
+    loss = loss_of((1, 1), loss="contrastive")(torch.full((2, 1), 0.5).bfloat16(), torch.eye(2))
+    assert (loss.dtype, loss.tolist()) == (torch.float32, pytest.approx([0.25, 0.25]))
+
+
+@pytest.mark.parametrize("width", [2, 3])
+def test_a_distance_is_a_single_output(width: int) -> None:
+    with pytest.raises(PluginError, match=rf"the model gives \(8, {width}\) outputs for targets \(8, 2\)"):
+        loss_of((1, 1), loss="contrastive")(torch.zeros(8, width), torch.zeros(8, 2))
+
+
+def test_the_score_of_a_distance_falls_with_it() -> None:
+    distances = torch.tensor([[0.0], [math.log(2)], [1.0], [5.0]])
+    chances = probabilities(distances, "contrastive")
+    assert chances[:, 1].tolist() == pytest.approx([1.0, 0.5, math.exp(-1), math.exp(-5)])
+    assert torch.allclose(chances.sum(1), torch.ones(4))
+    assert probabilities(distances.bfloat16(), "contrastive").dtype is torch.float32
+
+
+def test_guesses_go_with_the_loss() -> None:
+    single = torch.tensor([[-0.1], [0.0], [0.1], [1.1]])
+    assert guesses(single, Train(loss="bce")).tolist() == [0, 0, 1, 1]
+    assert guesses(single, Train(loss="contrastive", margin=2.0)).tolist() == [1, 1, 1, 0]  # nearer than half of it
+    assert guesses(torch.tensor([[0.1, 0.3, 0.2], [1.0, 0.0, 0.0]]), Train()).tolist() == [1, 0]
+
+
 # optimizers
+
+
+@pytest.mark.parametrize("kind", OPTIMIZERS)
+def test_a_model_with_nothing_to_train_has_an_optimizer_that_moves_nothing(kind: str) -> None:
+    model = nn.Linear(2, 2).requires_grad_(requires_grad=False)
+    optimizer = make_optimizer(chosen(kind, lr=0.5), model)
+    assert not {id(p) for group in optimizer.param_groups for p in group["params"]} & {
+        id(p) for p in model.parameters()
+    }
+    assert Schedule(chosen("cosine"), optimizer, epochs=0, steps_per_epoch=3).lr == 0.5
 
 
 def small_model() -> nn.Sequential:
@@ -321,6 +384,27 @@ def test_plateau_stays_while_the_monitor_improves(larger: bool) -> None:
     assert schedule.lr == 0.2
 
 
+def test_a_plateau_with_decay_falls_a_little_every_epoch_and_by_its_factor_besides() -> None:
+    schedule = schedule_of("plateau", factor=0.5, wait=1, decay=0.9, min_lr=0.1)
+    rates = []
+    for value in (0.1, 0.2, 0.2, 0.2, 0.3, 0.4, 0.5):
+        schedule.step()
+        schedule.epoch(value, larger_is_better=True)
+        rates.append(schedule.lr)
+    # 0.4 * 0.9^n, and halved in the fourth epoch, the second without a better value; never below 0.1.
+    assert rates == pytest.approx([0.36, 0.324, 0.2916, 0.2916 * 0.45, 0.118098, 0.1062882, 0.1])
+
+
+def test_decay_waits_for_the_warm_up_and_does_not_raise_a_rate_below_the_least() -> None:
+    schedule = schedule_of("plateau", warmup_epochs=2.0, decay=0.5, min_lr=0.1)
+    rates = follow(schedule, [0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
+    assert rates[::_STEPS] == pytest.approx([0.4 / 14, 0.4 * 8 / 14, 0.2, 0.1, 0.1, 0.1])
+    low = schedule_of("plateau", optimizer_of(lr=0.01), decay=0.5, min_lr=0.1)
+    low.step()
+    low.epoch(0.0, larger_is_better=True)
+    assert low.lr == 0.01
+
+
 def test_plateau_does_not_judge_while_warming_up() -> None:
     schedule = schedule_of("plateau", warmup_epochs=3.0, factor=0.5, wait=0)
     rates = follow(schedule, [0.9, 0.8, 0.7, 0.6, 0.5, 0.4])
@@ -337,6 +421,7 @@ def test_plateau_does_not_judge_while_warming_up() -> None:
         ("one_cycle", {}),
         ("plateau", {"wait": 0, "factor": 0.5, "warmup_epochs": 1.5}),
         ("plateau", {"wait": 1, "factor": 0.5}),
+        ("plateau", {"wait": 1, "factor": 0.5, "decay": 0.9, "warmup_epochs": 1.0, "min_lr": 0.01}),
     ],
 )
 @pytest.mark.parametrize("stop", range(_EPOCHS))

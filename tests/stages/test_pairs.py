@@ -121,7 +121,9 @@ def test_groups_in_two_splits_are_named_and_counted() -> None:
 def test_groups_of_numbers_are_compared_too() -> None:
     images = np.zeros((2, 2, 2), np.uint8)
     with pytest.raises(DataError, match="in both train and test: '7'"):
-        check_groups({name: Split(images, [0, 1], groups=np.array([7, row])) for row, name in enumerate(("train", "test"))})
+        check_groups(
+            {name: Split(images, [0, 1], groups=np.array([7, row])) for row, name in enumerate(("train", "test"))}
+        )
 
 
 # Holding out
@@ -146,7 +148,9 @@ def table_of(seed: int = 0) -> tuple[PairTable, np.ndarray, list[str]]:
     return PairTable(pairs, labels, pair_ids(pairs, names)).take(order), identities, names
 
 
-def held_out(share: float = 0.2, seed: int = 0, table_seed: int = 0) -> tuple[PairTable, PairTable, PairTable, np.ndarray]:
+def held_out(
+    share: float = 0.2, seed: int = 0, table_seed: int = 0
+) -> tuple[PairTable, PairTable, PairTable, np.ndarray]:
     table, identities, names = table_of(table_seed)
     kept, out = hold_out_pairs(table, share, identities=identities, image_ids=names, seed=seed)
     return table, kept, out, identities

@@ -23,13 +23,16 @@ NUM_NEIGHBOURS, NUM_UNIFORM = 8, 58
 FREQUENCIES = ((0, 1), (1, 0), (1, 1), (0, 2), (2, 0), (2, 1))
 
 SIFT_CELLS, SIFT_DIRECTIONS = 4, 8
+#: Sizes of gradients and of Gabor responses below which a region is flat. They are lower bounds and not addends, as
+#: exporters to ONNX drop an addend that is this near to 0.
+FLAT, FLAT_WAVE = 1e-5, 1e-4
 
 #: The number of orientations, and the step of the grid in pixels.
 ORIENTATIONS, GABOR_STRIDE = 8, 5
 
 
 class CellHistograms(nn.Module):
-    """Histograms of a map of codes in overlapping cells; a pixel counts the more, the nearer it is to the cell's centre."""
+    """Histograms of a map of codes in overlapping cells; a pixel counts the more, the nearer it is to their centre."""
 
     rows: torch.Tensor
     columns: torch.Tensor
@@ -138,7 +141,7 @@ class Sift(nn.Module):
         """The gradient's size, shared out to the directions that it is near."""
         across = images[:, :, 1:-1, 2:] - images[:, :, 1:-1, :-2]
         down = images[:, :, 2:, 1:-1] - images[:, :, :-2, 1:-1]
-        size = (across * across + down * down + 1e-10).sqrt()
+        size = (across * across + down * down).clamp(min=FLAT**2).sqrt()
         along = across * self.directions[:1] + down * self.directions[1:]
         return torch.relu(along / size) ** 4 * size
 
@@ -169,8 +172,8 @@ class Gabor(nn.Module):
     def forward(self, faces: torch.Tensor) -> torch.Tensor:
         """Faces N,1,H,W -> N,F."""
         responses = _filtered(faces, self.waves, stride=GABOR_STRIDE)
-        sizes = (responses[:, 0::2] ** 2 + responses[:, 1::2] ** 2 + 1e-8).sqrt().flatten(1)
-        return (sizes / ((sizes * sizes).mean(1, keepdim=True).sqrt() + 1e-6)).sqrt()
+        energies = (responses[:, 0::2] ** 2 + responses[:, 1::2] ** 2).clamp(min=FLAT_WAVE**2).flatten(1)
+        return (energies / energies.mean(1, keepdim=True)) ** 0.25
 
 
 def _extended(images: torch.Tensor, border: int) -> torch.Tensor:

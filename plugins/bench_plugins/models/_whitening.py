@@ -1,4 +1,4 @@
-"""Verification in closed form: whitening of descriptors and of the differences within a person, and what cosines tell."""
+"""Verification in closed form: whitened descriptors, whitened differences within a person, and what cosines tell."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ _RIDGE = 1e-4
 
 @dataclass(frozen=True, slots=True)
 class WhitenedPca:
-    """A projection (raw - mean) @ matrix to components of variance 1, and the training descriptors projected, N,dims."""
+    """A projection (raw - mean) @ matrix to components of variance 1, and the training images projected, N,dims."""
 
     mean: torch.Tensor
     matrix: torch.Tensor
@@ -128,7 +128,7 @@ def cross_fitted_cosines(
 
 
 def logistic(cosines: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Weights 1,blocks and bias 1 of the logit of "same", by logistic regression with both classes weighing the same."""
+    """Weights 1,blocks and bias 1 of the logit of "same", by logistic regression; both classes weigh the same."""
     from sklearn.linear_model import LogisticRegression
 
     strength = 1 / (_RIDGE * labels.shape[0])
