@@ -58,6 +58,7 @@ def run(recipe: Path | None, changes: tuple[str, ...], resume: str | None, *, as
     from bench import record
     from bench import run as stages
     from bench.console import TerminalProgress, print_json
+    from bench.group import summarise
     from bench.recipe import load
     from bench.result_tables import print_result
     from bench.resuming import to_resume
@@ -79,7 +80,8 @@ def run(recipe: Path | None, changes: tuple[str, ...], resume: str | None, *, as
     else:
         runs = stages.run(load(recipe, changes), progress=progress)
     if as_json:
-        print_json({"runs": [_as_json(finished) for finished in runs]})
+        values = [_as_json(finished) for finished in runs]
+        print_json({"runs": values, **({"summary": summarise(values)} if len(values) > 1 else {})})
     else:
         print_result([record.Run(finished.folder) for finished in runs], tracking_uri())
 

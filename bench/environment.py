@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import math
 import os
 import platform
 import subprocess
@@ -11,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Machine", "describe", "detect", "git_state", "load"]
+__all__ = ["Machine", "describe", "detect", "git_state", "load", "peak_memory_gb"]
 
 #: Distributions whose versions can change a result.
 _RECORDED = ("visionbench", "torch", "torchvision", "timm", "numpy", "pillow", "onnx", "onnxruntime-gpu", "onnxruntime",
@@ -98,3 +99,20 @@ def load(device: str) -> dict[str, float]:
 
         values["system/gpu_0_memory_usage_megabytes"] = torch.cuda.max_memory_allocated(device) / 2**20
     return values
+
+
+def peak_memory_gb(device: str) -> float:
+    """The most memory in 10^9 bytes that this process has held: the GPU's where it trains there, otherwise its own.
+
+    Several seeds of one process share the figure. NaN where the system does not tell.
+    """
+    if device.startswith("cuda"):
+        import torch
+
+        return float(torch.cuda.max_memory_allocated(device)) / 1e9
+    try:
+        import resource
+    except ImportError:  # Windows
+        return math.nan
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9

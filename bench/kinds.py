@@ -10,6 +10,7 @@ the core hands over; every other one is keyword-only, typed, and a key of the re
   - `pretrained_cfg["mean"]` and `["std"]` (timm's) say how its weights expect their input;
   - `forward_features(images)` with `forward_head(features)` (timm's) say where the frozen part of a network ends; for
     verification `forward_head(first, second)` takes the features of both sides;
+  - `output`, "logit" or "distance", says what a model of pairs returns, so that a loss for the other is refused;
   - `fit_features(batches, *, labels)` is called once before training, for what is computed from the training images
     instead of trained (a whitening, a codebook, a metric in closed form): an iterable of normalised batches, each
     image once and none augmented, and the labels N. For verification it is `fit_features(batches, *, pairs, labels)`

@@ -135,6 +135,10 @@ def complete(
     images = ", ".join(f"{sum(classes.values()):,} {name}" for name, classes in counts.items())
     mean, std, reason = _mean_and_std(plan, recipe, spec.channels, statistics, model_statistics)
     choice = recipe.train.cache_features
+    if choice == "on" and not plan.epochs:
+        raise RecipeError(
+            'train.cache_features = "on" needs epochs to train in', hint="--set train.cache_features=auto"
+        )
     if choice == "on" and not frozen_backbone:
         raise RecipeError(
             'train.cache_features = "on" needs a wholly frozen backbone of a model with forward_features',

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -67,7 +68,7 @@ def _by_name(heading: str, choices: Mapping[str, type[Table]], *, default: str) 
 
 
 def _about(model: type[Table]) -> str:
-    return (model.__doc__ or "").partition("\n")[0]
+    return " ".join((inspect.getdoc(model) or "").split())
 
 
 def _table(model: type[Table]) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from bench.console import duration, print_table, stdout
-from bench.statistics import mean_and_standard_error, mean_interval
+from bench.group import summarise
 
 if TYPE_CHECKING:
     from bench.record import Run
@@ -46,6 +46,8 @@ def print_result(runs: Sequence[Run], tracking: str) -> None:
     speed = metrics[0]["images_per_second"]
     if seconds:
         console.print(f"trained {epochs} epochs in {duration(seconds)} ({speed:,.0f} img/s)", highlight=False)
+    if peak := max(values.get("peak_memory_gb", 0.0) for values in metrics):
+        console.print(f"peak memory {peak:.2f} GB", highlight=False)
     if fitted >= _WORTH_A_LINE_S:
         console.print(f"computed from the training images in {duration(fitted)}", highlight=False)
     for run in runs:
@@ -91,20 +93,17 @@ def _print_group(infos: Sequence[Mapping[str, Any]], metrics: Sequence[Mapping[s
     for info, values in zip(infos, metrics, strict=True):
         name = f"{info['fold']}, seed {info['seed']}" if folds else str(info["seed"])
         rows.append([name, *(_with_interval(values, p) for p in prefixes), f"{values['epochs']:.0f}"])
-    summary = ["mean"]
-    for prefix in prefixes:
-        accuracies = [each[f"{prefix}_accuracy"] for each in metrics]
-        if folds:
-            mean, error = mean_and_standard_error(accuracies)
-            summary.append(f"{mean:.2%} ± {error:.2%}")
-        else:
-            mean, low, high = mean_interval(accuracies)
-            summary.append(f"{mean:.2%} [{low:.2%}, {min(high, 1):.2%}]")
-    rows.append([*summary, ""])
+    rows.append(["mean", *map(_mean, summarise(infos).values()), ""])
     heads = ("fold" if folds else "seed", *(f"{prefix} accuracy [95 %]" for prefix in prefixes), "epochs")
     print_table(heads, rows)
     if folds:
         stdout().print("mean ± standard error over the folds", highlight=False)
+
+
+def _mean(summary: Mapping[str, float]) -> str:
+    if "standard_error" in summary:
+        return f"{summary['mean']:.2%} ± {summary['standard_error']:.2%}"
+    return f"{summary['mean']:.2%} [{summary['low']:.2%}, {summary['high']:.2%}]"
 
 
 def _with_interval(metrics: Mapping[str, float], prefix: str) -> str:

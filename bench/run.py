@@ -101,14 +101,15 @@ def _folds(bench: _Bench) -> Iterator[_Bench]:
 
     The machine's choices are those of the first fold: each is calibrated once.
     """
-    from bench.stages.setup import load_data, settle
+    from bench.stages.setup import settle
 
     if not bench.plan.num_folds:
         yield bench
         return
     first = bench.plan
-    for fold in range(bench.plan.num_folds):
-        data = load_data(bench.recipe, first, bench.progress, fold=fold)
+    # All are divided before the first one trains: one that cannot be is known at once.
+    for fold, data in enumerate([bench.data.of_fold(fold) for fold in range(bench.plan.num_folds)]):
+        bench.progress.note(f"fold {fold}: {data.describe()}")
         plan = settle(bench.recipe, first, data, bench.progress)
         yield replace(bench, plan=plan, data=data, fold=fold)
 

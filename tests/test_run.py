@@ -90,6 +90,7 @@ def test_a_run_records_everything() -> None:
     assert (
         info["metrics"]["test_accuracy_low"] < info["metrics"]["test_accuracy"] < info["metrics"]["test_accuracy_high"]
     )
+    assert 0.1 < info["metrics"]["peak_memory_gb"] < 100
     assert sum(info["dataset"]["counts"]["test"].values()) == 359
     assert {plugin["name"] for plugin in info["plugins"]} == {"digits", "cnn", "affine", "mixup"}
     assert [line["epoch"] for line in finished.epochs()] == [1, 2, 3, 4]
@@ -306,3 +307,25 @@ def _weights_metadata_free(finished: record.Run) -> str:
     """The sha256 over the tensors, which the file carries; the file itself also names its run."""
     with safe_open(finished.folder / "model.safetensors", framework="pt") as file:
         return json.dumps({name: file.get_tensor(name).numpy().tobytes().hex() for name in sorted(file.keys())})
+
+
+#: A frozen, random backbone whose features do not depend on its input's statistics.
+FROZEN = ('model.name="lenet"', 'model.freeze=["features"]', "data.normalize=none", "data.size=16")
+
+
+@pytest.mark.parametrize(
+    "change", ["model.activation=tanh", "data.filter=nearest", "data.resize=pad", "data.channels=3"]
+)
+def test_features_are_not_taken_for_those_of_another_model_or_decoding(
+    change: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = RECIPE.replace("channels = [8, 16]\nconvs_per_block = 1\ndropout = 0.3\n", "")
+
+    def losses(*changes: str) -> list[float]:
+        given = parse(text, path=Path("tiny.toml"), changes=[*FROZEN, "train.epochs=1", *changes])
+        return [line["values"]["train_loss"] for (finished,) in [run.run(given)] for line in finished.epochs()]
+
+    losses()
+    shared = losses(change)
+    monkeypatch.setenv("BENCH_CACHE", str(tmp_path / "another cache"))
+    assert losses(change) == shared

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from bench import record, run
 from bench.errors import BenchError, DataError, Interrupted, PluginError, RecipeError
+from bench.group import summarise
 from bench.progress import Progress
 from bench.recipe import Recipe, parse
 from bench.result_tables import print_result
@@ -143,9 +144,15 @@ def test_ten_folds_are_runs_of_their_own_and_every_pair_is_tested_once(
     ]
     assert len(tested) == len(set(tested)) == _FOLDS * 24
     print_result([record.Run(known.folder) for known in runs], "off")
-    accuracies = [known.info()["metrics"]["test_accuracy"] for known in runs]
-    error = np.std(accuracies, ddof=1) / len(accuracies) ** 0.5
+    accuracies = np.reshape([known.info()["metrics"]["test_accuracy"] for known in runs], (_FOLDS, 2)).mean(1)
+    error = np.std(accuracies, ddof=1) / _FOLDS**0.5  # seeds of one fold share its test pairs
     assert f"{np.mean(accuracies):.2%} ± {error:.2%}" in capsys.readouterr().out
+    summary = summarise([known.info() for known in runs])
+    assert summary["test"] == {
+        "mean": pytest.approx(np.mean(accuracies)),
+        "standard_error": pytest.approx(error),
+        "folds": _FOLDS,
+    }
 
 
 def test_the_mean_and_deviation_of_a_fold_are_those_of_its_training_images(faces: Path) -> None:
@@ -217,6 +224,8 @@ def test_training_goes_on_from_the_weights_of_a_recorded_run(faces: Path) -> Non
         (["train.loss=cross_entropy"], "train.loss: 'cross_entropy' is not for verification"),
         (["train.monitor=val_macro_f1"], "train.monitor: 'val_macro_f1' is not tracked for verification"),
         (["augment.0.name=mixup"], "mixup mixes images and their targets"),
+        (["train.loss=contrastive"], "'contrastive' takes a distance, but the model returns a logit"),
+        (["model.distance=euclidean"], "'bce' takes a logit, but the model returns a distance"),
     ],
 )
 def test_what_does_not_go_with_pairs_is_refused(faces: Path, changes: list[str], message: str) -> None:
@@ -227,6 +236,21 @@ def test_what_does_not_go_with_pairs_is_refused(faces: Path, changes: list[str],
 def test_too_few_identities_for_a_validation_split_are_explained(faces: Path) -> None:
     with pytest.raises(DataError, match="too few identities"):
         run.run(recipe(faces, "data.validation=0.001"))
+
+
+def test_a_fold_that_cannot_be_divided_is_noticed_before_the_first_trains(faces: Path, tmp_path: Path) -> None:
+    (tmp_path / "lfw").symlink_to(faces / "lfw")
+    write_list(tmp_path / "pairs.txt", [range(3), range(3, 6)], folds=True)
+    with pytest.raises(DataError, match="too few identities"):
+        run.run(recipe(tmp_path, "dataset.view=2", "data.validation=0.4"))
+    assert not list(record.list_runs())
+
+
+@pytest.mark.parametrize("box", ["[8, 0, 4, 16]", "[0, 0, 40, 16]"])
+def test_a_box_that_is_no_part_of_the_photographs_names_the_option(faces: Path, box: str) -> None:
+    with pytest.raises(DataError, match="is no part of the 16 x 16 pixels") as error:
+        run.run(recipe(faces, f"dataset.box={box}"))
+    assert "--set dataset.box" in str(error.value.hint)
 
 
 def test_a_model_of_one_image_is_refused(faces: Path) -> None:

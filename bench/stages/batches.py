@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import torch
 
-from bench.errors import RecipeError
+from bench.stages.pair_augmentation import augment_pairs
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,12 +29,11 @@ __all__ = [
     "Batches",
     "Preprocessing",
     "Source",
-    "augment_pairs",
     "hold",
+    "hold_arrays",
     "in_halves",
     "num_steps",
     "one_hot",
-    "own_targets",
 ]
 
 #: Batches that the reading thread may be ahead.
@@ -161,29 +160,6 @@ class Batches:
         return torch.from_numpy(self.images.images[rows[by_row]])[torch.from_numpy(np.argsort(by_row))]
 
 
-def augment_pairs(augment: Sequence[Augmentation], pixels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Augment the images N,C,H,W of pairs, each by itself.
-
-    Raises RecipeError for an augmentation that changes targets: mixed images show nobody.
-    """
-    own = own_targets(len(pixels)).to(pixels.device)
-    for augmentation in augment:
-        pixels, after = augmentation(pixels, own, generator)
-        if after is not own and not torch.equal(after, own):
-            name = getattr(augmentation, "__qualname__", type(augmentation).__qualname__).partition(".")[0]
-            raise RecipeError(
-                f"augment: {name} mixes images and their targets, which pairs do not allow",
-                hint=f"take {name} out of the recipe",
-            )
-    return pixels
-
-
-def own_targets(count: int) -> torch.Tensor:
-    """Targets count,2 for the images of pairs, which have no label: no two alike, so that mixing any two shows."""
-    share = torch.linspace(0, 1, count)[:, None]
-    return torch.cat([1 - share, share], 1)
-
-
 def in_halves(rows: NDArray[np.int64]) -> NDArray[np.int64]:
     """Rows n as they are; of pairs n,2 all first images, then all second ones, 2n."""
     return rows.T.reshape(-1)
@@ -194,11 +170,16 @@ def hold(data: Data, device: torch.device) -> dict[int, torch.Tensor]:
 
     In memory the tensor shares the array; on a GPU it is a copy, made where it takes less than half of what is free.
     """
-    arrays = {id(images.images): images.images for images in data.splits.values()}
-    needed = sum(array.nbytes for array in arrays.values())
-    if not data.resident or (device.type == "cuda" and needed > torch.cuda.mem_get_info(device)[0] / 2):
+    return hold_arrays([images.images for images in data.splits.values()], device) if data.resident else {}
+
+
+def hold_arrays(arrays: Sequence[NDArray[np.uint8]], device: torch.device) -> dict[int, torch.Tensor]:
+    """The same for arrays in memory."""
+    distinct = {id(array): array for array in arrays}
+    needed = sum(array.nbytes for array in distinct.values())
+    if device.type == "cuda" and needed > torch.cuda.mem_get_info(device)[0] / 2:
         return {}
-    return {key: torch.from_numpy(array).to(device) for key, array in arrays.items()}
+    return {key: torch.from_numpy(array).to(device) for key, array in distinct.items()}
 
 
 def num_steps(num_images: int, batch_size: int) -> int:

@@ -10,8 +10,8 @@ import psutil
 import torch
 
 from bench.errors import RecipeError
-from bench.stages.batches import one_hot, own_targets
 from bench.stages.image_set import ImageSet
+from bench.stages.pair_augmentation import own_targets
 
 if TYPE_CHECKING:
     from bench.kinds import Augmentation
@@ -21,7 +21,7 @@ __all__ = ["multiply"]
 _PORTION = 256
 
 
-def multiply(images: ImageSet, augment: Sequence[Augmentation], copies: int, *, seed: int, classes: int) -> ImageSet:
+def multiply(images: ImageSet, augment: Sequence[Augmentation], copies: int, *, seed: int) -> ImageSet:
     """The set as it is, followed by copies - 1 of it whose images are augmented, each by a draw of its own.
 
     Raises RecipeError where there is nothing to augment with, where an augmentation changes targets, and where the
@@ -39,13 +39,12 @@ def multiply(images: ImageSet, augment: Sequence[Augmentation], copies: int, *, 
         )
     array = np.empty((copies * count, *images.images.shape[1:]), dtype=np.uint8)
     generator = torch.Generator().manual_seed(seed)
-    shown = own_targets(count) if images.rows.ndim > 1 else one_hot(torch.from_numpy(images.labels), classes)
     for start in range(0, count, _PORTION):
         stop = min(start + _PORTION, count)
         array[start:stop] = images.images[rows[start:stop]]
         original = torch.from_numpy(array[start:stop]).permute(0, 3, 1, 2).float().div(255)
         for copy in range(1, copies):
-            drawn = _augmented(original, shown[start:stop], augment, generator)
+            drawn = _augmented(original, own_targets(stop - start), augment, generator)
             array[copy * count + start : copy * count + stop] = drawn
     places = np.searchsorted(rows, images.rows) if images.rows.ndim > 1 else np.arange(count)
     return ImageSet(

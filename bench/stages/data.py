@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,6 +44,12 @@ class Data:
     skipped: tuple[str, ...]
     resident: bool
     num_folds: int | None = None
+    divided: Callable[[int], Mapping[str, ImageSet]] | None = field(default=None, repr=False)
+
+    def of_fold(self, fold: int) -> Data:
+        """The same images with another fold for the test. Raises DataError where it cannot be divided."""
+        assert self.divided is not None  # noqa: S101  # the core asks only where there are folds
+        return replace(self, splits=self.divided(fold))
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Split -> class -> number of images, or of pairs."""
@@ -80,12 +86,11 @@ def load(
     table: DataTable,
     *,
     size: tuple[int, int],
-    fold: int = 0,
     report: Report | None = None,
 ) -> Data:
     """Decode (or open the cache), split and fingerprint a dataset. Raises DataError naming the bad images.
 
-    Of a dataset with folds, `fold` is the test split and the others are for training.
+    Of a dataset with folds, the first is the test split; `Data.of_fold` gives the others.
     """
     channels = dataset.channels if table.channels == "auto" else table.channels
     how = Decoding(size, channels, table.resize, table.filter, table.max_megapixels)
@@ -107,12 +112,16 @@ def load(
     _judge(bad, root, table.bad_images)
     _check_classes(sets, dataset.classes, root)
     train_ids = image_ids("train", dataset.splits["train"], root)
-    sets = divide(sets, dataset, table, usable=usable["train"], image_ids=train_ids, fold=fold)
-    sets, resident = _into_memory({name: sets[name] for name in SPLITS if name in sets}, table.memory_gb)
+    given, resident = _into_memory(sets, table.memory_gb)
+
+    def divided(fold: int) -> dict[str, ImageSet]:
+        parts = divide(given, dataset, table, usable=usable["train"], image_ids=train_ids, fold=fold)
+        return {name: parts[name] for name in SPLITS if name in parts}
+
     spec = DataSpec(dataset.task, tuple(dataset.classes), channels, size)
     folds = dataset.splits["train"].folds
     num_folds = None if folds is None else int(np.max(folds)) + 1
-    return Data(spec, sets, digest.hexdigest(), tuple(bad), resident, num_folds)
+    return Data(spec, divided(0), digest.hexdigest(), tuple(bad), resident, num_folds, divided)
 
 
 def _image_set(split: Split, cached: CachedImages, names: Sequence[str]) -> ImageSet:
@@ -129,7 +138,8 @@ def _identity(name: str, split: Split, cached: CachedImages, images: ImageSet) -
     samples = "\n".join(f"{id_}\t{label}" for id_, label in zip(images.ids, images.labels.tolist(), strict=True))
     text = f"\n{name} {cached.content}\n{samples}".encode()
     pairs = b"" if split.pairs is None else images.rows.tobytes()
-    return text + pairs + (b"" if split.folds is None else np.asarray(split.folds, dtype=np.int64).tobytes())
+    groups = b"" if split.groups is None else "\0".join(map(str, split.groups)).encode()
+    return text + pairs + groups + (b"" if split.folds is None else np.asarray(split.folds, dtype=np.int64).tobytes())
 
 
 def _judge(bad: list[str], root: Path, choice: str) -> None:
@@ -151,7 +161,8 @@ def _check_classes(sets: Mapping[str, ImageSet], classes: Sequence[str], root: P
         empty = [classes[label] for label in np.flatnonzero(counts == 0).tolist()]
         if empty and name == "train":
             raise DataError(
-                f"{root}: no training image of {', '.join(map(repr, empty[:_SHOWN]))}",
+                f"{root}: no training {'pair' if images.rows.ndim > 1 else 'image'} of "
+                f"{', '.join(map(repr, empty[:_SHOWN]))}",
                 hint="add images of it or drop the class",
             )
 

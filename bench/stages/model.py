@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "LoadedWeights",
     "build",
+    "check_output",
     "fit_features",
     "forward_of",
     "freeze",
@@ -84,6 +85,16 @@ def _check_arguments(model: torch.nn.Module, name: str, task: Task) -> None:
         )
 
 
+def check_output(model: torch.nn.Module, loss: str) -> None:
+    """Raise RecipeError where a model of pairs says that it returns a distance and the loss takes a logit, or reversed."""
+    output, wanted = getattr(model, "output", None), "distance" if loss == "contrastive" else "logit"
+    if output in {"logit", "distance"} and output != wanted:
+        raise RecipeError(
+            f"train.loss: {loss!r} takes a {wanted}, but the model returns a {output}",
+            hint=f"--set train.loss={'contrastive' if output == 'distance' else 'bce'}, or change the model's distance",
+        )
+
+
 def forward_of(
     module: torch.nn.Module, *, task: Task, features: bool = False
 ) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -113,12 +124,18 @@ def fit_features(model: torch.nn.Module, batches: Batches) -> None:
         samples["pairs"] = torch.from_numpy(np.searchsorted(images.distinct_rows(), images.rows))
     model.eval()  # no dropout, and batch normalisation as it will predict
     with torch.no_grad():
-        fit(_inputs(batches.distinct()), **samples)
+        fit(_Inputs(batches.distinct()), **{name: values.to(batches.device) for name, values in samples.items()})
 
 
-def _inputs(batches: Batches) -> Iterator[torch.Tensor]:
-    for images, _ in batches.ordered():
-        yield images
+@dataclass(frozen=True, slots=True)
+class _Inputs:
+    """The inputs of batches, as often as they are asked for."""
+
+    batches: Batches
+
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        for images, _ in self.batches.ordered():
+            yield images
 
 
 def load_weights(model: torch.nn.Module, path: Path) -> LoadedWeights:

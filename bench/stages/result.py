@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from bench.environment import peak_memory_gb
 from bench.files import write_json
 from bench.stages import checkpoint
 from bench.stages.batches import hold
@@ -44,6 +45,7 @@ def write_result(run: Run, trainer: Trainer, data: Data, outcome: Outcome) -> di
         "train_seconds": outcome.seconds,
         "images_per_second": outcome.images_per_second,
         "fit_seconds": trainer.fit_seconds,
+        "peak_memory_gb": peak_memory_gb(trainer.plan.device),
     }
     threshold: float | None = None
     if data.spec.task == "verification":

@@ -15,7 +15,7 @@ from bench.plan import Plan, complete
 from bench.registry import find
 from bench.stages import model as model_stage
 from bench.stages.allocator import keep_freed_memory
-from bench.stages.batches import Batches, Preprocessing, hold, num_steps
+from bench.stages.batches import Batches, Preprocessing, hold, hold_arrays, num_steps
 from bench.stages.calibrate import MEMORY_FORMATS, calibrate
 from bench.stages.copies import multiply
 from bench.stages.data import Data, load
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["augmentations", "build_model", "class_loss", "load_data", "make_batches", "make_trainer", "settle"]
 
 
-def load_data(recipe: Recipe, plan: Plan, progress: Progress, *, fold: int = 0) -> Data:
+def load_data(recipe: Recipe, plan: Plan, progress: Progress) -> Data:
     """Open, decode, split and fingerprint the recipe's dataset, and say what it is."""
     root = Path(plan.dataset_root)
     plugin = find("datasets", recipe.dataset.name).load()
@@ -47,7 +47,6 @@ def load_data(recipe: Recipe, plan: Plan, progress: Progress, *, fold: int = 0) 
         root,
         recipe.data,
         size=plan.image_size,
-        fold=fold,
         report=lambda done, total: progress.advance("decoding images", done, total),
     )
     progress.note(data.describe())
@@ -64,6 +63,8 @@ def settle(recipe: Recipe, plan: Plan, data: Data, progress: Progress) -> Plan:
         keep_freed_memory()
     check_task(recipe, data.spec.task)
     model = build_model(recipe, plan, data, report=progress.note)
+    if data.spec.task == "verification":
+        model_stage.check_output(model, recipe.train.loss)
     train = data.splits["train"]
     plan = complete(
         plan,
@@ -212,9 +213,8 @@ def _training_batches(recipe: Recipe, plan: Plan, data: Data, held: dict[int, to
     augment, train = augmentations(recipe), data.splits["train"]
     if recipe.data.copies == 1:
         return make_batches(plan, data, train, held=held, augment=augment)
-    train = multiply(train, augment, recipe.data.copies, seed=derive(seed, "copies"), classes=data.spec.num_classes)
-    device = torch.device(plan.device)
-    return make_batches(plan, data, train, held={id(train.images): torch.from_numpy(train.images).to(device)})
+    train = multiply(train, augment, recipe.data.copies, seed=derive(seed, "copies"))
+    return make_batches(plan, data, train, held=hold_arrays([train.images], torch.device(plan.device)))
 
 
 def _feature_key(recipe: Recipe, plan: Plan, data: Data) -> dict[str, Any]:
@@ -224,5 +224,7 @@ def _feature_key(recipe: Recipe, plan: Plan, data: Data) -> dict[str, Any]:
         "data": data.fingerprint,
         "augment": [asdict(chosen) for chosen in recipe.augment],
         "copies": recipe.data.copies,
+        "model": asdict(recipe.model),
+        "decoding": recipe.data.model_dump(include={"resize", "filter", "channels", "max_megapixels"}),
         **{name: getattr(plan, name) for name in names},
     }

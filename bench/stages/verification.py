@@ -34,14 +34,17 @@ class Roc(NamedTuple):
 def best_threshold(scores: NDArray[np.floating], labels: NDArray[np.int64]) -> float:
     """The score from which on most pairs are judged rightly as "same"; in the middle of a gap between two scores.
 
-    Where several thresholds are equally good, the middle one of them.
+    Where several thresholds are equally good, the middle one of them. It is a float32, as the scores are, so that a
+    comparison in either precision says the same.
     """
     order = np.argsort(scores, kind="stable")
-    ordered, same = scores[order].astype(np.float64), labels[order] == 1
+    ordered, same = scores[order].astype(np.float32), labels[order] == 1
     # correct[i]: the first i pairs are "different", the rest "same".
     correct = np.concatenate([[0], np.cumsum(~same)]) + same.sum() - np.concatenate([[0], np.cumsum(same)])
     borders = np.concatenate([[True], np.diff(ordered) > 0, [True]])
-    edges = np.concatenate([ordered[:1], (ordered[1:] + ordered[:-1]) / 2, np.nextafter(ordered[-1:], np.inf)])
+    middles = (ordered[1:] + ordered[:-1]) / 2
+    middles = np.where(middles > ordered[:-1], middles, ordered[1:])  # between neighbours, float32 has no middle
+    edges = np.concatenate([ordered[:1], middles, np.nextafter(ordered[-1:], np.float32(np.inf))])
     best = np.flatnonzero(borders & (correct == correct[borders].max()))
     return float(edges[best[(len(best) - 1) // 2]])
 

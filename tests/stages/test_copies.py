@@ -38,8 +38,8 @@ def pairs_of() -> ImageSet:
     return ImageSet(array, rows, np.array([1, 0, 0, 1]), ("a", "b", "c", "d"))
 
 
-def multiplied(images: ImageSet, *augment: Any, copies: int = 3, seed: int = 0, classes: int = 3) -> ImageSet:
-    return multiply(images, augment or (noise,), copies, seed=seed, classes=classes)
+def multiplied(images: ImageSet, *augment: Any, copies: int = 3, seed: int = 0) -> ImageSet:
+    return multiply(images, augment or (noise,), copies, seed=seed)
 
 
 def test_the_first_part_is_the_original_bit_for_bit_and_copies_differ() -> None:
@@ -92,7 +92,7 @@ def test_values_are_rounded_and_kept_in_range() -> None:
 
 def test_of_pairs_each_image_is_augmented_once_a_copy() -> None:
     given = pairs_of()
-    made = multiplied(given, classes=2)
+    made = multiplied(given)
     assert made.rows.shape == (12, 2)
     assert len(made.images) == 18  # six distinct images, three times
     assert np.array_equal(made.images[made.rows[:4]], given.images[given.rows])
@@ -120,7 +120,7 @@ def test_mixed_images_cannot_be_made_once_and_for_all(of: Any, mixing: Any) -> N
 
 def test_copies_need_an_augmentation() -> None:
     with pytest.raises(RecipeError, match=r"data.copies: copies without an \[\[augment\]\]"):
-        multiply(images_of(4), (), 2, seed=0, classes=3)
+        multiply(images_of(4), (), 2, seed=0)
 
 
 def test_copies_that_do_not_fit_are_refused_beforehand(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,8 @@ _PERSONS, _PHOTOS = 30, 4
 
 
 def load_(given: Dataset, root: Path = Path("/data"), *, fold: int = 0, **values: Any) -> Data:
-    return load(given, root, Table(**{"validation": 0.0, "test": 0.0, **values}), size=_SIZE, fold=fold)
+    data = load(given, root, Table(**{"validation": 0.0, "test": 0.0, **values}), size=_SIZE)
+    return data.of_fold(fold) if fold else data
 
 
 def photos() -> np.ndarray:
@@ -169,3 +170,15 @@ def test_folds_of_single_images_are_test_splits_too(fold: int) -> None:
 
 def test_a_datasets_test_split_needs_no_fold() -> None:
     assert load_(of_classes(), test=0.25).num_folds is None
+
+
+def test_groups_are_part_of_the_fingerprint() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (20, *_SIZE, 1), dtype=np.uint8)
+    labels = np.arange(20) % 2
+
+    def fingerprint(groups: list[str] | None) -> str:
+        split = Split(images, labels, groups=groups)
+        return load_(Dataset(("a", "b"), {"train": split}, 1)).fingerprint
+
+    one, two = [str(row // 2) for row in range(20)], [str(row // 4) for row in range(20)]
+    assert len({fingerprint(None), fingerprint(one), fingerprint(two)}) == 3

@@ -18,8 +18,9 @@ from bench.plan import draft
 from bench.progress import Progress
 from bench.recipe import Recipe, parse
 from bench.stages import setup
-from bench.stages.batches import Batches, Preprocessing, augment_pairs, in_halves, own_targets
+from bench.stages.batches import Batches, Preprocessing, in_halves
 from bench.stages.image_set import ImageSet
+from bench.stages.pair_augmentation import augment_pairs, own_targets
 from bench.stages.seeding import Generators
 from bench.stages.train import Trainer
 from bench_plugins.augmentations.affine import affine

@@ -42,7 +42,7 @@ def test_the_threshold_is_the_best_of_all() -> None:
 
 @pytest.mark.parametrize(("labels", "all_same"), [([1, 1, 1], True), ([0, 0, 0], False)])
 def test_one_label_alone_has_a_threshold_too(labels: list[int], all_same: bool) -> None:
-    scores = np.array([0.2, 0.5, 0.9])
+    scores = np.array([0.2, 0.5, 0.9], dtype=np.float32)
     assert ((scores >= best_threshold(scores, np.array(labels))) == all_same).all()
 
 
@@ -50,6 +50,23 @@ def test_equal_scores_are_never_divided() -> None:
     scores, labels = np.array([0.3, 0.5, 0.5, 0.5, 0.8]), np.array([0, 0, 1, 1, 1])
     chosen = best_threshold(scores, labels)
     assert chosen == pytest.approx(0.4)
+
+
+@pytest.mark.parametrize(
+    ("scores", "labels", "accuracy"),
+    [
+        ([1.0, 1.0, 1.0, 1.0], [0, 0, 0, 1], 0.75),  # a saturated sigmoid: all are different
+        ([0.5, np.nextafter(np.float32(0.5), np.float32(1))], [0, 1], 1.0),  # neighbours in float32
+    ],
+)
+def test_a_threshold_judges_as_it_promised_in_either_precision(
+    scores: list[float], labels: list[int], accuracy: float
+) -> None:
+    given = predictions(np.array(scores, dtype=np.float32), np.array(labels))
+    chosen = best_threshold(given.probabilities[:, 1], given.labels)
+    assert (at_threshold(given, chosen).guesses == given.labels).mean() == accuracy
+    assert ((given.probabilities[:, 1].astype(np.float64) >= chosen) == given.labels).mean() == accuracy
+    assert float(np.float32(chosen)) == chosen
 
 
 def test_the_curve_is_scikit_learns() -> None:

@@ -88,6 +88,8 @@ def lfw_pairs(
     problems.check(root)
     if extra_pairs:
         pairs["train"] += draw_pairs(pairs["train"], extra_pairs, seed=pair_seed)
+    if box:
+        _check_box(box, _path(folder, pairs["train"][0].first))
     splits = {split: _to_split(folder, found, folds=folds, box=box) for split, found in pairs.items()}
     return Dataset(PAIR_CLASSES, splits, _channels(splits["train"]), "verification")
 
@@ -166,6 +168,21 @@ def _to_split(folder: Path, pairs: Sequence[Pair], *, folds: bool, box: tuple[in
         folds=[pair.fold for pair in pairs] if folds else None,
         boxes=np.tile(np.array(box), (len(position), 1)) if box else None,
     )
+
+
+def _check_box(box: tuple[int, int, int, int], photo: Path) -> None:
+    """Raise DataError for a box that is empty or not inside the first photograph; all are of one size."""
+    left, top, right, bottom = box
+    try:
+        with Image.open(photo) as image:
+            width, height = image.size
+    except OSError:  # a damaged one is the core's to report
+        width, height = right, bottom
+    if not (left < right <= width and top < bottom <= height):
+        raise DataError(
+            f"box = {list(box)} is no part of the {width} x {height} pixels of {photo.name}",
+            hint="give left, top, right, bottom: --set dataset.box=[65,50,185,206]",
+        )
 
 
 def _path(folder: Path, photo: Photo) -> Path:

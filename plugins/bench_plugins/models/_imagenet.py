@@ -9,12 +9,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from bench.errors import DataError
+from bench.errors import DataError, Unsupported
 
-__all__ = ["expected_input", "grey_stem", "load_imagenet"]
+__all__ = ["expected_input", "grey_stem", "load_imagenet", "require_size"]
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
+SMALLEST = 32
 CONNECT_TIMEOUT_S = 5
 
 
@@ -23,6 +24,15 @@ def expected_input(channels: int) -> dict[str, tuple[float, ...]]:
     if channels == len(MEAN):
         return {"mean": MEAN, "std": STD}
     return {"mean": (sum(MEAN) / len(MEAN),), "std": (sum(STD) / len(STD),)}
+
+
+def require_size(model: str, image_size: tuple[int, int]) -> None:
+    """Raise Unsupported for images that five halvings shrink to nothing."""
+    if min(image_size) < SMALLEST:
+        raise Unsupported(
+            f"{model} halves its images five times; {image_size[0]} x {image_size[1]} pixels are too small",
+            hint=f"--set data.size={SMALLEST} or more",
+        )
 
 
 def grey_stem(rgb: nn.Conv2d) -> nn.Conv2d:

@@ -1,5 +1,6 @@
 """What models that compare two images are made of: one twin for both sides, and a distance between its outputs."""
 
+from abc import ABC, abstractmethod
 from typing import Literal, TypeAlias
 
 import torch
@@ -51,16 +52,23 @@ class Cosine(nn.Module):
         return self.scale * similarity + self.bias
 
 
-class PairNet(nn.Module):
-    """Compares pairs of images. A subclass says what `forward_features` and `forward_head` are."""
+class PairNet(nn.Module, ABC):
+    """Compares pairs of images. A subclass says what `forward_features` and `forward_head` are.
 
+    `output` is what comes out, by the module that compares the features: the logit of "same" or a distance.
+    """
+
+    def __init__(self, distance: nn.Module | None = None) -> None:
+        super().__init__()
+        self.output = "distance" if isinstance(distance, Euclidean) else "logit"
+
+    @abstractmethod
     def forward_features(self, images: torch.Tensor) -> torch.Tensor:
         """Images N,C,H,W -> features N,F."""
-        raise NotImplementedError
 
+    @abstractmethod
     def forward_head(self, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
         """Features N,F of both sides -> logits or distances N,1."""
-        raise NotImplementedError
 
     def forward(self, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
         """Images N,C,H,W twice -> logits or distances N,1."""

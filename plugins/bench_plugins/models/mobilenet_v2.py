@@ -5,7 +5,7 @@ from torch import nn
 from torchvision import models
 
 from bench.kinds import DataSpec
-from bench_plugins.models._imagenet import expected_input, grey_stem, load_imagenet
+from bench_plugins.models._imagenet import expected_input, grey_stem, load_imagenet, require_size
 from bench_plugins.models._layers import Rate, Width, head
 
 __all__ = ["mobilenet_v2"]
@@ -49,8 +49,9 @@ def mobilenet_v2(
     classifier. `pretrained` fetches torchvision's ImageNet weights (IMAGENET1K_V2); on grey images their first layer
     is summed over the colours. Names in the state dict are torchvision's: `features.*`, `classifier.*`.
 
-    Raises DataError where the weights cannot be fetched. Source: Sandler et al. 2018, arXiv:1801.04381.
+    Raises DataError where the weights cannot be fetched, Unsupported for smaller images. Source: Sandler et al. 2018, arXiv:1801.04381.
     """
+    require_size("mobilenet_v2", spec.image_size)
     network = MobileNetV2(spec.channels, head(1280, spec.num_classes, hidden=hidden, dropout=dropout))
     if pretrained:
         load_imagenet(network, models.MobileNet_V2_Weights.IMAGENET1K_V2, head="classifier.")

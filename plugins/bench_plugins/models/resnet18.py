@@ -5,7 +5,7 @@ from torch import nn
 from torchvision import models
 
 from bench.kinds import DataSpec
-from bench_plugins.models._imagenet import expected_input, grey_stem, load_imagenet
+from bench_plugins.models._imagenet import expected_input, grey_stem, load_imagenet, require_size
 from bench_plugins.models._layers import Rate, Width, head
 
 __all__ = ["resnet18"]
@@ -55,8 +55,9 @@ def resnet18(
     classifier. `pretrained` fetches torchvision's ImageNet weights (IMAGENET1K_V1); on grey images their first layer
     is summed over the colours. Names in the state dict are torchvision's: `conv1`, `bn1`, `layer1` to `layer4`, `fc`.
 
-    Raises DataError where the weights cannot be fetched. Source: He et al. 2015, arXiv:1512.03385.
+    Raises DataError where the weights cannot be fetched, Unsupported for smaller images. Source: He et al. 2015, arXiv:1512.03385.
     """
+    require_size("resnet18", spec.image_size)
     network = ResNet18(spec.channels, head(512, spec.num_classes, hidden=hidden, dropout=dropout))
     if pretrained:
         load_imagenet(network, models.ResNet18_Weights.IMAGENET1K_V1, head="fc.")

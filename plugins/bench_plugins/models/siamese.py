@@ -47,7 +47,7 @@ class Siamese(PairNet):
     """`twin` maps an image to its embedding, `distance` compares two of them."""
 
     def __init__(self, twin: nn.Sequential, distance: nn.Module) -> None:
-        super().__init__()
+        super().__init__(distance)
         self.twin = twin
         self.distance = distance
 

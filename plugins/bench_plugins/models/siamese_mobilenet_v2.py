@@ -8,7 +8,7 @@ from torchvision import models
 
 from bench.errors import Unsupported
 from bench.kinds import DataSpec
-from bench_plugins.models._imagenet import load_imagenet
+from bench_plugins.models._imagenet import load_imagenet, require_size
 from bench_plugins.models._layers import Rate, Width, head
 from bench_plugins.models._pairs import DistanceName, PairNet, distance_between, require_verification
 from bench_plugins.models.mobilenet_v2 import MobileNetV2
@@ -22,7 +22,7 @@ class SiameseMobileNetV2(PairNet):
     """torchvision's `features`, average pooling, and a `classifier` made of an embedding and a distance."""
 
     def __init__(self, backbone: MobileNetV2, embedding: nn.Module, distance: nn.Module) -> None:
-        super().__init__()
+        super().__init__(distance)
         self.features = backbone.features
         self.classifier = nn.ModuleDict(OrderedDict(embedding=embedding, distance=distance))
         self.pretrained_cfg = backbone.pretrained_cfg
@@ -57,6 +57,7 @@ def siamese_mobilenet_v2(
     2018, arXiv:1801.04381.
     """
     require_verification("siamese_mobilenet_v2", spec)
+    require_size("siamese_mobilenet_v2", spec.image_size)
     if dropout and not embedding:
         message = "siamese_mobilenet_v2: dropout is in front of the embedding's layers, but there are none"
         raise Unsupported(message, hint="give embedding, or leave dropout out")
