@@ -46,7 +46,8 @@ def draw_run(run: Run, data: Data, augment: Sequence[Augmentation], *, best_epoc
             draw_roc(values, folder / f"roc_{split}.png")
             draw_scores(run, split, folder / f"scores_{split}.png")
     images, titles = _samples(data)
-    draw_samples(images, titles, folder / "samples.png")
+    what = "pairs" if data.spec.task == "verification" else "images"
+    draw_samples(images, titles, folder / "samples.png", title=f"{len(images)} training {what}")
     if augment:
         width = data.spec.image_size[1]
         original = torch.from_numpy(images[:_ROWS, :, :width]).permute(0, 3, 1, 2).float().div(255)
@@ -122,11 +123,12 @@ def draw_confusion(confusion: Sequence[Sequence[int]], classes: Sequence[str], p
     save_figure(figure, path)
 
 
-def draw_samples(images: NDArray[np.uint8], titles: Sequence[str], path: Path) -> None:
+def draw_samples(images: NDArray[np.uint8], titles: Sequence[str], path: Path, *, title: str = "") -> None:
     """A grid of images, uint8 N,H,W,C with 1 or 3 channels, with a title each."""
-    columns = min(8, len(images))
+    ratio = max(1, round(images.shape[2] / images.shape[1]))  # a pair is as wide as two images
+    columns = min(8 // min(ratio, 8), len(images))
     rows = math.ceil(len(images) / columns)
-    figure, grid = _grid(rows, columns, title=f"{len(images)} training images", line=0.34)
+    figure, grid = _grid(rows, columns, title=title, line=0.34, width=ratio * _CELL)
     for index, axes in enumerate(grid.flat):
         if index < len(images):
             _picture(axes, images[index])
@@ -181,9 +183,11 @@ def _name_classes(axes: Axes, classes: Sequence[str]) -> None:
     )
 
 
-def _grid(rows: int, columns: int, *, title: str, line: float) -> tuple[Figure, NDArray[Any]]:
-    """Axes without ticks; `line` is the height of a title above each, in inches."""
-    figure = new_figure(_CELL * columns, (_CELL + line) * rows + 0.4)
+def _grid(
+    rows: int, columns: int, *, title: str, line: float, width: float = _CELL
+) -> tuple[Figure, NDArray[Any]]:
+    """Axes without ticks; `line` is the height of a title above each, `width` its own, in inches."""
+    figure = new_figure(width * columns, (_CELL + line) * rows + 0.4)
     figure.suptitle(title, fontsize=11)
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes in grid.flat:
