@@ -184,7 +184,7 @@ def test_listed_but_not_there_and_there_but_not_listed(root: Path) -> None:
             "00001.ppm;16;x;5;5;11;9;1\n",
             "cannot be read: 1\n    {table}, line 3: '00001",
         ),
-        ("00001.ppm;16;14;5;5;11;9;1\n", "00001.ppm;16;14;5;-5;11;9;1\n", "cannot be read: 1\n    {table}, line 3"),
+        ("00001.ppm;16;14;5;5;11;9;1\n", "00001.ppm;16;14;5;five;11;9;1\n", "cannot be read: 1\n    {table}, line 3"),
         (
             "00001.ppm;16;14;5;5;11;9;1\n",
             "00001.ppm;16;14;5;5;11;9;43\n",
@@ -207,7 +207,7 @@ def test_training_table_with_the_label_of_another_class(root: Path) -> None:
     assert f"{table}, line 3: 00001_00000.ppm has the label 4" in fault(root, roi=True)[0]
 
 
-@pytest.mark.parametrize("box", ["5;5;17;9", "5;5;11;15", "11;5;11;9", "5;9;11;9"])
+@pytest.mark.parametrize("box", ["5;5;17;9", "5;5;11;15", "11;5;11;9", "5;9;11;9", "-5;0;10;10"])
 def test_regions_outside_their_image(root: Path, box: str) -> None:
     edit(root / "GT-final_test.csv", "00008.ppm;16;14;5;5;11;9", f"00008.ppm;16;14;{box}")
     message, _ = fault(root, roi=True)

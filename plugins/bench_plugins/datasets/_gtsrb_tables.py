@@ -62,7 +62,7 @@ def read_signs(file: Path, problems: Problems, *, label: int | None = None) -> d
     signs: dict[str, Sign] = {}
     for number, line in enumerate(lines[1:], start=2):
         place = f"{file}, line {number}"
-        match = re.fullmatch(r"([^;]+)((?:;\d+){7})", line.strip(), flags=re.ASCII)
+        match = re.fullmatch(r"([^;]+)((?:;-?\d+){7})", line.strip(), flags=re.ASCII)
         if match is None:
             if line.strip():
                 problems.add(BAD_LINE, f"{place}: {line[:80]!r}")
@@ -70,7 +70,7 @@ def read_signs(file: Path, problems: Problems, *, label: int | None = None) -> d
         width, height, left, top, right, bottom, class_id = map(int, match[2][1:].split(";"))
         if match[1] in signs:
             problems.add(TWICE, f"{place}: {match[1]} stands in {signs[match[1]].place}, too")
-        if class_id >= NUM_CLASSES or class_id != (class_id if label is None else label):
+        if not 0 <= class_id < NUM_CLASSES or class_id != (class_id if label is None else label):
             problems.add(BAD_LABEL, f"{place}: {match[1]} has the label {class_id}")
         signs[match[1]] = Sign(class_id, (width, height), (left, top, right, bottom), place)
     return signs
@@ -99,7 +99,7 @@ def boxes_of(folder: Path, files: Sequence[str], signs: dict[str, Sign], problem
         if size != sign.size:
             told = f"{size[0]} x {size[1]} pixels, and {sign.size[0]} x {sign.size[1]} in {sign.place}"
             problems.add(RESIZED, f"{folder / name}: {told}")
-        elif not (left < right <= size[0] and top < bottom <= size[1]):
+        elif not (0 <= left < right <= size[0] and 0 <= top < bottom <= size[1]):
             told = f"{left}, {top} to {right}, {bottom} in {size[0]} x {size[1]} pixels"
             problems.add(OUTSIDE, f"{sign.place}: {told}")
     return boxes
