@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.errors import BenchError, DataError, RecipeError
 from bench.kinds import PAIR_CLASSES, DataSpec
+from bench.words import shorten
 
 if TYPE_CHECKING:
     from bench.recipe import Recipe
@@ -41,8 +42,7 @@ def data_spec(recipe: Recipe, *, num_classes: int | None = None, pairs: bool = F
     With `num_classes` (or `pairs`, for verification) the dataset is not touched. Raises DataError where it is missing,
     RecipeError for fewer than two classes.
     """
-    size = recipe.data.size
-    image_size = (size, size) if isinstance(size, int) else size
+    image_size = recipe.data.image_size
     channels = recipe.data.channels
     if pairs:
         return DataSpec("verification", PAIR_CLASSES, 3 if channels == "auto" else channels, image_size)
@@ -108,7 +108,7 @@ def _print(recipe: Recipe, spec: DataSpec, table: ModelTable) -> None:
     columns = min(max(shutil.get_terminal_size().columns, _NARROWEST), _WIDEST)
     others = sum(max(len(head), *(len(row[index]) for row in rows)) + 2 for index, head in enumerate(heads) if index)
     width = max(columns - others - 2, _NARROWEST_NAME)
-    named = [(Text(_short(row[0], width)), *map(Text, row[1:])) for row in rows]
+    named = [(Text(shorten(row[0], width, head=1 / 3)), *map(Text, row[1:])) for row in rows]
     print_table(heads, named, right=(3, 4))
     print_table(("", ""), [tuple(map(Text, row)) for row in _totals(table)], right=(1,))
 
@@ -119,7 +119,14 @@ def _row(layer: Layer) -> tuple[str, ...]:
         notes.append("frozen" if layer.frozen == layer.parameters else "part frozen")
     output = "" if layer.output is None else _shape(layer.output)
     parameters = f"{layer.parameters:,}" if layer.parameters else ""
-    return layer.name, _short(layer.kind, _WIDEST_KIND), output, parameters, _count(layer.macs), " ".join(notes)
+    return (
+        layer.name,
+        shorten(layer.kind, _WIDEST_KIND, head=1 / 3),
+        output,
+        parameters,
+        _count(layer.macs),
+        " ".join(notes),
+    )
 
 
 def _totals(table: ModelTable) -> Sequence[tuple[str, str]]:
@@ -146,11 +153,3 @@ def _count(value: int) -> str:
         return ""
     power = min(int(math.log10(value) / 3), 4)
     return f"{value:,}" if not power else f"{value / 1000**power:.3g} {' kMGT'[power]}"
-
-
-def _short(text: str, width: int) -> str:
-    """Both ends of a long name: what tells names apart is often the last part."""
-    if len(text) <= width:
-        return text
-    head = width // 3
-    return f"{text[:head]}…{text[head + 1 - width :]}"

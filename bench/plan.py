@@ -78,8 +78,6 @@ def from_json(values: Mapping[str, Any]) -> Plan:
 
 def draft(recipe: Recipe, machine: Machine) -> Plan:
     """What recipe and machine decide. Raises RecipeError where the machine cannot do what the recipe asks."""
-    size = recipe.data.size
-    height, width = (size, size) if isinstance(size, int) else size
     root, root_reason = find_root(recipe.root or recipe.dataset.name)
     weights, weights_reason = find_weights(recipe.weights)
     device, device_reason = _device(recipe.compute.device, machine)
@@ -93,7 +91,7 @@ def draft(recipe: Recipe, machine: Machine) -> Plan:
         seeds=recipe.seeds,
         dataset_root=root,
         weights=weights,
-        image_size=(height, width),
+        image_size=recipe.data.image_size,
         device=device,
         precision=precision,
         memory_format=layout,

@@ -68,6 +68,11 @@ class Data(Table):
         "augmented, drawn once and kept in memory; 1: a new draw in every epoch",
     )
 
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        return (self.size, self.size) if isinstance(self.size, int) else self.size
+
 
 class Train(Table):
     """The training loop."""

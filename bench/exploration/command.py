@@ -46,8 +46,6 @@ class Exploration:
 def explore(recipe: Recipe, progress: Progress) -> Exploration:
     """Look at every image of the recipe's dataset. Raises DataError where the dataset is missing."""
     dataset, root = open_recipe(recipe)
-    size = recipe.data.size
-    height, width = (size, size) if isinstance(size, int) else size
     seen = survey(
         dataset,
         root,
@@ -59,7 +57,7 @@ def explore(recipe: Recipe, progress: Progress) -> Exploration:
         seen, parts = divided(seen, recipe.data)
     except BenchError as error:
         progress.warn(f"the splits that a run would make are not known: {error}")
-    findings = examine(seen, (height, width), progress)
+    findings = examine(seen, recipe.data.image_size, progress)
     return Exploration(recipe, seen, summarise(seen, parts), findings)
 
 

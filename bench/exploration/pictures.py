@@ -134,10 +134,8 @@ def _spread_over_classes(survey: Survey, count: int) -> list[int]:
 
 
 def _decoding(recipe: Recipe, survey: Survey) -> Decoding:
-    size = recipe.data.size
-    height, width = (size, size) if isinstance(size, int) else size
     channels: Any = survey.dataset.channels if recipe.data.channels == "auto" else recipe.data.channels
-    return Decoding((height, width), channels, recipe.data.resize, recipe.data.filter)
+    return Decoding(recipe.data.image_size, channels, recipe.data.resize, recipe.data.filter)
 
 
 def _pictures(survey: Survey, indices: Iterable[int]) -> tuple[Picture, ...]:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +14,7 @@ from PIL import Image
 
 from bench.images import BadImage, Decoding, decode, no_size_warnings
 from bench.kinds import SPLITS, Dataset
+from bench.parallel import Report, in_parallel
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,10 +24,7 @@ __all__ = ["THUMB", "Look", "Survey", "pixels_of", "survey"]
 #: Side of the small grey copies, in pixels.
 THUMB = 32
 
-_PORTION = 512
 _MAX_MEGAPIXELS = 100.0
-
-Report = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -117,7 +113,7 @@ def survey(
         return look(*_source(dataset, splits[index], positions[index]), max_megapixels=max_megapixels)
 
     with no_size_warnings():
-        looks = tuple(_in_parallel(one, len(splits), report))
+        looks = tuple(in_parallel(one, len(splits), report))
     return Survey(
         dataset=dataset,
         root=root,
@@ -206,13 +202,3 @@ def _parts(dataset: Dataset, name: str) -> list[str]:
         of_pair, folds = folds, np.full(len(split.images), -1)
         folds[np.asarray(split.pairs)] = of_pair[:, None]
     return [f"{name} fold {fold}" if fold >= 0 else name for fold in folds.tolist()]
-
-
-def _in_parallel(one: Callable[[int], Look], count: int, report: Report | None) -> Iterator[Look]:
-    workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    with ThreadPoolExecutor(workers, thread_name_prefix="look") as pool:
-        for start in range(0, count, _PORTION):
-            stop = min(start + _PORTION, count)
-            yield from pool.map(one, range(start, stop))
-            if report is not None:
-                report(stop, count)

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from bench.console import print_table
+from bench.words import shorten
 
 if TYPE_CHECKING:
     from bench.exploration.command import Exploration
@@ -73,7 +74,7 @@ def _print_classes(summary: Mapping[str, Any]) -> None:
     for name in summary["classes"][:_MOST_CLASSES]:
         numbers = [f"{classes[name]:,}" for classes in counts.values()]
         bar = "█" * max(1 if counts[first][name] else 0, round(_BAR * counts[first][name] / largest))
-        rows.append((Text(_short(name, _NAME)), *numbers, Text(bar, style="cyan")))
+        rows.append((Text(shorten(name, _NAME)), *numbers, Text(bar, style="cyan")))
     Console(highlight=False).print()
     print_table(("class", *counts, ""), rows, right=range(1, len(counts) + 1))
     hidden = len(summary["classes"]) - _MOST_CLASSES
@@ -98,7 +99,7 @@ def _print_files(summary: Mapping[str, Any]) -> None:
     dark = sorted(summary["brightness"].items(), key=lambda entry: entry[1]["mean"])
     if dark:
         ends = (dark[0], dark[-1])
-        rows.append(("brightness", Text(" to ".join(f"{v['mean']:.2f} ({_short(n, _NAME)})" for n, v in ends))))
+        rows.append(("brightness", Text(" to ".join(f"{v['mean']:.2f} ({shorten(n, _NAME)})" for n, v in ends))))
     for name, split in summary["splits"].items():
         if split["groups"]:
             spread = split["groups"]["images"]
@@ -139,9 +140,3 @@ def _lines(survey: Survey, images: Sequence[int], detail: str) -> Iterator[str]:
 
 def _tally(values: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {number:,}" for name, number in values.items())
-
-
-def _short(text: str, width: int) -> str:
-    """Both ends of a long name."""
-    head = width // 2
-    return text if len(text) <= width else f"{text[:head]}…{text[head + 1 - width :]}"

@@ -9,8 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from PIL import Image
 from bench.errors import BenchError, DataError
 from bench.files import atomic, write_json
 from bench.images import BadImage, Decoding, decode, fit, no_size_warnings
+from bench.parallel import Report, in_parallel
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -31,8 +31,6 @@ __all__ = ["CachedImages", "cache_folder", "load_images"]
 
 #: Raise it when the decoding changes, so that no stale array is used.
 _VERSION = 1
-
-Report = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -104,7 +102,7 @@ def _from_array(images: NDArray[np.uint8], how: Decoding, report: Report | None)
             return fit(image.convert(channels), how)
 
         with _new_array(folder / name, (len(array), *how.size, how.channels)) as rows:
-            for position, pixels in enumerate(_in_parallel(one, len(array), report)):
+            for position, pixels in enumerate(in_parallel(one, len(array), report)):
                 rows[position] = pixels
     return CachedImages(np.load(folder / name, mmap_mode="r"), content.hexdigest(), {})
 
@@ -131,7 +129,7 @@ def _decode_all(
     _remove_leftovers(folder)
     unnamed = folder / f"decoding-{os.getpid()}"
     with _new_array(unnamed, (len(paths), *how.size, how.channels)) as rows, no_size_warnings():
-        for position, (digest, pixels) in enumerate(_in_parallel(one, len(paths), report)):
+        for position, (digest, pixels) in enumerate(in_parallel(one, len(paths), report)):
             content.update(digest)
             if isinstance(pixels, str):
                 bad[str(position)] = pixels
@@ -147,17 +145,6 @@ def _remove_leftovers(folder: Path) -> None:
     for partial in folder.glob(".decoding-*.partial"):
         if not psutil.pid_exists(int(partial.name.split("-")[1].split(".")[0])):
             partial.unlink(missing_ok=True)
-
-
-def _in_parallel(one: Callable[[int], Any], count: int, report: Report | None) -> Iterator[Any]:
-    """one(0), one(1), ... in order, computed by a thread a core (Pillow decodes without the GIL)."""
-    workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
-        for start in range(0, count, 512):  # in portions, so that finished images do not pile up
-            stop = min(start + 512, count)
-            yield from pool.map(one, range(start, stop))
-            if report is not None:
-                report(stop, count)
 
 
 @contextmanager

@@ -14,7 +14,8 @@ import psutil
 from bench.errors import BenchError, DataError
 from bench.images import Decoding
 from bench.kinds import SPLITS, Dataset, DataSpec, Split
-from bench.stages.cache import CachedImages, Report, load_images
+from bench.parallel import Report
+from bench.stages.cache import CachedImages, load_images
 from bench.stages.divide import divide
 from bench.stages.image_set import ImageSet, image_ids
 from bench.stages.pairs import pair_ids

@@ -16,8 +16,9 @@ import torch
 
 from bench.errors import BenchError
 from bench.files import atomic
+from bench.parallel import Report
 from bench.stages.batches import Batches, num_steps, one_hot
-from bench.stages.cache import Report, cache_folder
+from bench.stages.cache import cache_folder
 from bench.stages.calibrate import autocast
 
 if TYPE_CHECKING:

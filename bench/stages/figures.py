@@ -13,6 +13,7 @@ import torch
 
 from bench.stages.drawing import BEST, QUIET, TRAIN, VALIDATION, new_figure, save_figure
 from bench.stages.pair_figures import draw_roc, draw_scores
+from bench.words import shorten
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -183,9 +184,7 @@ def _name_classes(axes: Axes, classes: Sequence[str]) -> None:
     )
 
 
-def _grid(
-    rows: int, columns: int, *, title: str, line: float, width: float = _CELL
-) -> tuple[Figure, NDArray[Any]]:
+def _grid(rows: int, columns: int, *, title: str, line: float, width: float = _CELL) -> tuple[Figure, NDArray[Any]]:
     """Axes without ticks; `line` is the height of a title above each, `width` its own, in inches."""
     figure = new_figure(width * columns, (_CELL + line) * rows + 0.4)
     figure.suptitle(title, fontsize=11)
@@ -203,7 +202,5 @@ def _picture(axes: Axes, image: NDArray[np.uint8]) -> None:
 
 
 def _label(text: str, width: int) -> str:
-    """A name with both ends of a long one: what tells names apart is often the last word. No dollar starts a formula."""
-    head = width // 2
-    short = text if len(text) <= width else f"{text[:head]}…{text[head + 1 - width :]}"
-    return short.replace("$", r"\$")
+    """A name in which no dollar starts a formula."""
+    return shorten(text, width).replace("$", r"\$")
