@@ -71,7 +71,7 @@ def test_an_unknown_name_brings_the_near_miss_and_what_is_installed(install: Ins
     install("toys", {"toys_a.py": SOUND}, models={"toy_net": "toys_a:thing"})
     with pytest.raises(PluginError, match=r'no plugin .toy_nets. among the models; did you mean "toy_net"\?') as error:
         find("models", "toy_nets")
-    assert "Installed: cnn, linear, " in str(error.value)
+    assert "Installed: cnn, face_descriptor, lenet, linear, " in str(error.value)
     assert "toy_net" in str(error.value).partition("Installed: ")[2]
     assert error.value.hint == "bench plugins lists what is installed"
     with pytest.raises(PluginError, match="no plugin 'qqq' among the models; installed: "):
