@@ -35,8 +35,8 @@ def list_all(*, as_json: bool) -> None:
         click.echo(click.style(kind, bold=True) + (f"  ({sources[0]})" if len(sources) == 1 else ""))
         for plugin in of_kind:
             origin = "" if len(sources) == 1 else f" ({plugin.distribution} {plugin.version})"
-            text = plugin.summary() + origin
-            shown = text if len(text) <= room else f"{text[: room - 1]}…"
+            text, left = plugin.summary(), max(10, room - len(origin))  # where it comes from is never cut
+            shown = (text if len(text) <= left else f"{text[: left - 1]}…") + origin
             conflict = click.style(" conflict", fg="red") if len(installed(kind)[plugin.name]) > 1 else ""
             click.echo(f"  {plugin.name:{width}}  {shown}{conflict}")
 
