@@ -61,23 +61,20 @@ class Predictions:
 def predict(
     forward: Callable[[torch.Tensor], torch.Tensor],
     source: Source,
-    labels: NDArray[np.int64],
-    ids: Sequence[str],
     *,
     loss: Loss,
     loss_name: str,
     autocast: torch.autocast,
 ) -> Predictions:
-    """Run a model in evaluation mode over every image, in order."""
+    """Run a model in evaluation mode over every sample of a source, in order."""
     outputs, losses = [], []
     for images, targets in source.ordered():
         with autocast:
             output = forward(images)
         outputs.append(probabilities(output, loss_name))
         losses.append(loss(output, targets))
-    return Predictions(
-        torch.cat(outputs).cpu().numpy(), labels, tuple(ids), float(torch.cat(losses).double().mean().item())
-    )
+    mean = float(torch.cat(losses).double().mean().item())
+    return Predictions(torch.cat(outputs).cpu().numpy(), source.images.labels, source.images.ids, mean)
 
 
 def score(predictions: Predictions) -> dict[str, float]:

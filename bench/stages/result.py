@@ -69,12 +69,9 @@ def write_result(run: Run, trainer: Trainer, data: Data, outcome: Outcome) -> di
 
 def _predicted(trainer: Trainer, data: Data, split: str, held: dict[int, torch.Tensor]) -> Predictions:
     """The whole model on a split, without augmentation."""
-    batches = make_batches(trainer.plan, data, split, held=held)
     return predict(
         forward_of(trainer.model, task=data.spec.task),
-        batches,
-        batches.images.labels,
-        batches.images.ids,
+        make_batches(trainer.plan, data, split, held=held),
         loss=trainer.loss,
         loss_name=trainer.recipe.train.loss,
         autocast=trainer.autocast(),

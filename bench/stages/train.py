@@ -108,8 +108,6 @@ class Trainer:
         predictions = predict(
             self._forward_of(module),
             source,
-            source.images.labels,
-            source.images.ids,
             loss=self.loss,
             loss_name=self.recipe.train.loss,
             autocast=self.autocast(),

@@ -124,13 +124,14 @@ def test_predict_keeps_the_order_and_the_mean_loss(batch_size: int, loss_name: s
     images, labels = torch.randn(10, 4), torch.arange(10) % 3
     targets = torch.eye(3)[labels]
     model = torch.nn.Linear(4, 3)
-    source: Any = SimpleNamespace(ordered=lambda: zip(images.split(batch_size), targets.split(batch_size), strict=True))
+    source: Any = SimpleNamespace(
+        images=SimpleNamespace(labels=labels.numpy(), ids=tuple("abcdefghij")),
+        ordered=lambda: zip(images.split(batch_size), targets.split(batch_size), strict=True),
+    )
     loss = make_loss(Train(loss=loss_name), (4, 3, 3), torch.device("cpu"))  # type: ignore[arg-type]
     found = predict(
         model,
         source,
-        labels.numpy(),
-        tuple("abcdefghij"),
         loss=loss,
         loss_name=loss_name,
         autocast=autocast(torch.device("cpu"), "fp32"),
@@ -138,6 +139,7 @@ def test_predict_keeps_the_order_and_the_mean_loss(batch_size: int, loss_name: s
     logits = model(images).detach()
     chances = logits.softmax(1) if loss_name == "cross_entropy" else logits.sigmoid() / logits.sigmoid().sum(1, True)
     assert found.probabilities == pytest.approx(chances.numpy(), abs=1e-6)
+    assert (found.labels.tolist(), found.ids) == (labels.tolist(), tuple("abcdefghij"))
     assert found.loss == pytest.approx(loss(logits, targets).mean().item(), rel=1e-6)
 
 
