@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Machine", "describe", "detect", "git_state", "load", "peak_memory_gb"]
+__all__ = ["Machine", "describe", "detect", "git_state", "load", "peak_memory_gb", "processor"]
 
 #: Distributions whose versions can change a result.
 _RECORDED = ("visionbench", "torch", "torchvision", "timm", "numpy", "pillow", "onnx", "onnxruntime-gpu", "onnxruntime",
@@ -38,7 +38,7 @@ def detect() -> Machine:
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     cores = min(allowed, psutil.cpu_count(logical=False) or allowed)
     gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else ""
-    name, flags = _cpu()
+    name, flags = processor()
     return Machine(cores, name, flags, gpu, round(psutil.virtual_memory().total / 2**30, 1))
 
 
@@ -74,7 +74,7 @@ def _git(folder: Path, *arguments: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=5).stdout.strip()  # noqa: S603  # fixed words
 
 
-def _cpu() -> tuple[str, tuple[str, ...]]:
+def processor() -> tuple[str, tuple[str, ...]]:
     """The processor's name and those of its instruction sets that decide about precision."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()

@@ -58,6 +58,7 @@ class Recipe:
     init: tables.Init
     train: tables.Train
     compute: tables.Compute
+    export: tables.Export
 
 
 def load(path: Path, changes: Iterable[str] = ()) -> Recipe:

@@ -31,6 +31,7 @@ def render() -> str:
             _by_name("[optimizer]", tables.OPTIMIZERS, default="adamw"),
             _by_name("[scheduler]", tables.SCHEDULERS, default="none"),
             _section("[compute]", tables.Compute),
+            _section("[export]", tables.Export),
         ]
     )
 

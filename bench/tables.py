@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field
 
@@ -21,6 +21,8 @@ __all__ = [
     "Compute",
     "Data",
     "DatasetKeys",
+    "Export",
+    "Gate",
     "Init",
     "ModelKeys",
     "Top",
@@ -133,6 +135,29 @@ class Compute(Table):
     deterministic: bool = Field(False, description="only deterministic kernels (CUDA; the CPU's always are)")
 
 
+Share: TypeAlias = Annotated[float, Field(ge=0, le=1)]
+
+
+class Gate(Table):
+    """How far an exported file may be from the trained model, on the validation images (test images where a recipe has
+    none held out).
+    """
+
+    fp32_agreement: Share = Field(1.0, description="share of images with the same answer; ties count as the same")
+    fp32_max_difference: Positive = Field(1e-3, description="largest difference of a probability")
+    fp16_agreement: Share = Field(0.995, description="share of images with the same answer")
+    fp16_accuracy_loss: Annotated[float, Field(ge=0)] = Field(0.2, description="accuracy lost at most, in points")
+    int8_accuracy_loss: Annotated[float, Field(ge=0)] = Field(0.5, description="accuracy lost at most, in points")
+    batch_difference: Positive = Field(1e-3, description="largest difference of an image's answer in another batch size")
+
+
+class Export(Table):
+    """What `bench export` goes by."""
+
+    calibration_images: Count = Field(256, description="training images that the ranges of int8 are taken from")
+    gate: Gate = Field(Gate(), description="the limits that a file must hold")  # type: ignore[call-arg]
+
+
 #: The metrics of each task's evaluation, and what is tracked after every epoch.
 METRICS_OF: Mapping[str, tuple[str, ...]] = {
     "classification": ("accuracy", "balanced_accuracy", "macro_f1", "auroc", "log_loss", "ece", "loss"),
@@ -151,7 +176,7 @@ def larger_is_better(metric: str) -> bool:
 
 
 #: Sections of a recipe with fixed keys.
-SECTIONS: Mapping[str, type[Table]] = {"data": Data, "init": Init, "train": Train, "compute": Compute}
+SECTIONS: Mapping[str, type[Table]] = {"data": Data, "init": Init, "train": Train, "compute": Compute, "export": Export}
 
 
 class Top(Table):

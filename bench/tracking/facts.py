@@ -55,7 +55,7 @@ def parameters(run: Run) -> dict[str, str]:
     tables: dict[str, Any] = tomllib.loads(text)
     with suppress(BenchError):  # a plugin may be gone by now; then without its defaults
         recipe = parse(text, path=path)
-        tables |= {name: getattr(recipe, name).model_dump() for name in SECTIONS}
+        tables |= {name: getattr(recipe, name).model_dump() for name in SECTIONS if name != "export"}
         for name in ("dataset", "model", "optimizer", "scheduler"):
             chosen = getattr(recipe, name)
             tables[name] = {**tables.get(name, {}), "name": chosen.name, **chosen.options}

@@ -57,38 +57,15 @@ class _Predictor:
     """What `mlflow.pyfunc.load_model` gives: the trained model on the CPU, in fp32."""
 
     def __init__(self, folder: Path) -> None:
-        import torch
-        from safetensors.torch import load_file
+        from bench.stages.restore import restore
 
-        from bench.kinds import DataSpec
-        from bench.plan import from_json
-        from bench.recipe import Chosen, parse
-        from bench.stages.batches import Preprocessing
-        from bench.stages.model import build, forward_of
-
-        path = folder / "recipe.toml"
-        recipe = parse(path.read_text(encoding="utf-8"), path=path)
-        plan = from_json(json.loads((folder / "plan.json").read_text(encoding="utf-8")))
-        spec = DataSpec(plan.task, plan.classes or (), plan.channels or 3, plan.image_size)
-        options = {name: False if name == "pretrained" else value for name, value in recipe.model.options.items()}
-        model = build(Chosen(recipe.model.name, options), spec).eval()
-        model.load_state_dict(load_file(folder / "model.safetensors"))
-        self._forward = forward_of(model, task=plan.task)
-        self._names = _inputs(plan.as_json())
-        self._preprocessing = Preprocessing(plan.mean or (), plan.std or (), torch.contiguous_format)
-        self._loss = recipe.train.loss
+        self._model = restore(folder)
+        self._names = _inputs(self._model.plan.as_json())
 
     def predict(self, images: Mapping[str, NDArray[np.uint8]] | NDArray[np.uint8]) -> NDArray[np.float32]:
         """Images N,H,W,C of the run's size (of pairs a mapping: first and second) -> probabilities N,num_classes."""
-        import torch
-
-        from bench.stages.optim import probabilities
-
         arrays = [images[name] for name in self._names] if isinstance(images, Mapping) else [images]
-        with torch.inference_mode():
-            pixels = self._preprocessing.scale(torch.cat([torch.from_numpy(array.copy()) for array in arrays]))
-            outputs = self._forward(self._preprocessing.normalise(pixels))
-            return probabilities(outputs, self._loss).numpy()
+        return self._model.predict(*arrays)
 
 
 def _load_pyfunc(path: str) -> _Predictor:
