@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Machine", "describe", "detect", "git_state", "load", "peak_memory_gb", "processor"]
+__all__ = ["Machine", "describe", "detect", "git_state", "load", "peak_memory_gb", "processor", "versions"]
 
 #: Distributions whose versions can change a result.
 _RECORDED = ("visionbench", "torch", "torchvision", "timm", "numpy", "pillow", "onnx", "onnxruntime-gpu", "onnxruntime",
@@ -44,19 +44,24 @@ def detect() -> Machine:
 
 def describe(machine: Machine) -> dict[str, Any]:
     """Everything that is recorded of the environment, as plain values."""
-    versions = {}
-    for name in _RECORDED:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "versions": versions,
+        "versions": versions(),
         "machine": {**asdict(machine), "cpu_flags": list(machine.cpu_flags)},
         "argv": [Path(sys.argv[0]).name, *sys.argv[1:]],
     }
+
+
+def versions() -> dict[str, str]:
+    """Distribution -> version of everything installed that can change a result."""
+    found = {}
+    for name in _RECORDED:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
 
 
 def git_state(folder: Path) -> dict[str, Any]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["BadImage", "Box", "Decoding", "decode", "fit", "no_size_warnings"]
+__all__ = ["BadImage", "Box", "Decoding", "decode", "fit", "no_size_warnings", "open_upright"]
 
 FILTERS = {
     "nearest": Image.Resampling.NEAREST,
@@ -56,18 +56,25 @@ def decode(source: Path | bytes, how: Decoding, *, box: Box | None = None) -> ND
     Transparent pixels are laid on white; 16-bit grey is scaled to 8 bits. Raises BadImage for what is empty,
     truncated, no image at all, or larger than the limit, and for a box that is not inside.
     """
+    return fit(open_upright(source, channels=how.channels, max_megapixels=how.max_megapixels, box=box), how)
+
+
+def open_upright(
+    source: Path | bytes, *, channels: int, max_megapixels: float = 100.0, box: Box | None = None
+) -> Image.Image:
+    """An image at its own size: decoded, upright (EXIF), 8-bit grey or RGB, cut to a box. Raises BadImage as `decode`."""
     stream: BinaryIO | Path = io.BytesIO(source) if isinstance(source, bytes) else source
     try:
         with Image.open(stream) as image:
-            _check_size(image, how.max_megapixels)
-            upright = _convert(ImageOps.exif_transpose(image), how.channels)
+            _check_size(image, max_megapixels)
+            upright = _convert(ImageOps.exif_transpose(image), channels)
     except (BadImage, MemoryError):
         raise
     except UnidentifiedImageError:
         raise BadImage(_what_it_is(source)) from None
     except Exception as cause:  # on damaged files Pillow's decoders raise whatever they stumble over
         raise BadImage(f"damaged: {cause}") from cause
-    return fit(upright if box is None else _cut(upright, box), how)
+    return upright if box is None else _cut(upright, box)
 
 
 def fit(image: Image.Image, how: Decoding) -> NDArray[np.uint8]:

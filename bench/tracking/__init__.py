@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from bench.progress import Progress
     from bench.record import Run
 
-__all__ = ["OFF", "Mirror", "connect", "sync", "tracking_uri"]
+__all__ = ["OFF", "Mirror", "connect", "sync", "tracking_uri", "translated"]
 
 #: The tracking URI that switches MLflow off.
 OFF = "off"
@@ -63,7 +63,7 @@ def sync(run: Run, *, uri: str | None = None) -> str:
     uri = uri or tracking_uri()
     if uri == OFF:
         raise BenchError("tracking is switched off", hint="unset BENCH_TRACKING")
-    with _translated(uri), _lock(run.folder.parent / f".{run.name}.lock"):
+    with translated(uri), _lock(run.folder.parent / f".{run.name}.lock"):
         client = connect(uri)
         state = open_state(client, run, uri)
         if state["alive"]:
@@ -161,7 +161,7 @@ def connect(uri: str) -> MlflowClient:
 
 
 @contextmanager
-def _translated(uri: str) -> Iterator[None]:
+def translated(uri: str) -> Iterator[None]:
     """What MLflow, its database and its connections raise, as one BenchError without the password in the address."""
     from sqlalchemy.exc import SQLAlchemyError
 

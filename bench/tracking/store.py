@@ -161,7 +161,7 @@ def _log_model(client: MlflowClient, run: Run, info: dict[str, Any], state: dict
     if info["status"] != "finished" or not mark or mark == state["model"].get("mark"):
         return
     run_id, experiment = state["run_id"], state["experiment_id"]
-    found = client.search_logged_models([experiment], f"source_run_id = '{run_id}'", max_results=1)
+    found = client.search_logged_models([experiment], f"source_run_id = '{run_id}' AND name = 'model'", max_results=1)
     entry = found[0] if found else client.create_logged_model(experiment, name="model", source_run_id=run_id)
     with tempfile.TemporaryDirectory() as place:
         logged_model.package(run, Path(place) / "model", model_id=entry.model_id, run_id=run_id)

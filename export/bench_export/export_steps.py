@@ -1,0 +1,144 @@
+"""What an export is made of, beside the graph: its card, and the arrays that quantisation measures on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bench import environment
+from bench_export.card import Card, Precision, Preprocessing
+from bench_export.choice import Objective
+from bench_export.prediction.numpy_steps import normalise, to_probabilities
+
+if TYPE_CHECKING:
+    import onnx
+    from numpy.typing import NDArray
+
+    from bench.record import Run
+    from bench.stages.restore import Restored
+    from bench_export.conversion.core import Core
+    from bench_export.gate.samples import Samples
+
+__all__ = ["as_exported", "core_inputs", "loss_on", "make_card", "preprocessing_of", "settle"]
+
+_BATCH = 32
+
+
+def preprocessing_of(restored: Restored, *, in_graph: bool = True) -> Preprocessing:
+    """How images become the input of a run's model."""
+    plan, table = restored.plan, restored.recipe.data
+    return Preprocessing(
+        size=plan.image_size,
+        channels=restored.spec.channels,  # type: ignore[arg-type]  # 1 or 3 by the plan
+        resize=table.resize,
+        filter=table.filter,
+        mean=plan.mean or (),
+        std=plan.std or (),
+        max_megapixels=table.max_megapixels,
+        in_graph=in_graph,
+    )
+
+
+def make_card(
+    run: Run,
+    restored: Restored,
+    core: Core,
+    precision: Precision,
+    *,
+    raw: bool,
+    quantisation: Mapping[str, Any] | None,
+) -> Card:
+    """What the file will say of itself, all but the gate's report."""
+    info = run.info()
+    data, recorded = info.get("dataset") or {}, info.get("environment") or {}
+    return Card(
+        task=restored.spec.task,
+        classes=restored.spec.classes,
+        preprocessing=preprocessing_of(restored, in_graph=not raw),
+        precision=precision,
+        loss=restored.recipe.train.loss,
+        threshold=restored.threshold,
+        experiment=info["experiment"],
+        run=run.name,
+        run_id=info["id"],
+        seed=info["seed"],
+        objective=info.get("objective") or "",
+        recipe=restored.recipe.text,
+        recipe_digest=restored.recipe.digest,
+        dataset={name: data[name] for name in ("name", "fingerprint", "counts") if name in data},
+        metrics=info.get("metrics") or {},
+        git=info.get("git") or {},
+        plugins=tuple(info.get("plugins") or ()),
+        versions={**environment.versions(), **{f"trained with {k}": v for k, v in _trained(recorded).items()}},
+        exporter={"name": core.exporter, "opset": core.opset, "fallback_reason": core.fallback_reason},
+        quantisation=quantisation,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def core_inputs(restored: Restored, samples: Samples) -> Iterator[dict[str, NDArray[np.float32]]]:
+    """Batches of a core's inputs: fitted, normalised samples under the names that the core gives them."""
+    how = preprocessing_of(restored)
+    names = ("normalised_first", "normalised_second") if samples.takes_pairs else ("normalised",)
+    for start in range(0, len(samples), _BATCH):
+        arrays = samples.batch(range(start, min(start + _BATCH, len(samples))))
+        yield {name: normalise(array, how) for name, array in zip(names, arrays, strict=True)}
+
+
+def loss_on(restored: Restored, samples: Samples) -> Callable[[onnx.ModelProto], float]:
+    """A function that says how many points of accuracy a core loses on these samples against the trained model."""
+    loss, threshold = restored.recipe.train.loss, restored.threshold
+    batches = list(core_inputs(restored, samples))
+
+    def right(probabilities: NDArray[np.float32]) -> float:
+        if threshold is None:
+            found = probabilities.argmax(axis=1)
+        else:
+            found = (probabilities[:, 1] >= np.float32(threshold)).astype(np.int64)
+        return float((found == samples.labels).mean())
+
+    from bench_export.gate.answers import reference_answers
+
+    trained = right(reference_answers(restored.predict, samples))
+
+    def lost(core: onnx.ModelProto) -> float:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        session = onnxruntime.InferenceSession(core.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        outputs = np.concatenate([session.run(["outputs"], batch)[0] for batch in batches])
+        return 100 * (trained - right(to_probabilities(outputs, loss)))
+
+    return lost
+
+
+def settle(unproven: Path, *, accepted: bool) -> Path:
+    """Give a judged file its name, and take those of an earlier export away; weights beside it come along."""
+    folder = unproven.parent.parent
+    good = folder / unproven.name
+    bad = good.with_name(f"{good.stem}.rejected.onnx")
+    for old in (good, bad):
+        old.unlink(missing_ok=True)
+    for file in unproven.parent.iterdir():
+        file.replace((good if accepted else bad) if file == unproven else folder / file.name)
+    unproven.parent.rmdir()
+    return good if accepted else bad
+
+
+def as_exported(objective: Objective, report: dict[str, Any]) -> Objective:
+    """The run's objective as the exported file reaches it: an accuracy less what the gate saw it lose."""
+    gained = float((report.get("accuracy") or {}).get("difference_points", 0.0)) / 100
+    if not objective.metric.endswith("accuracy"):
+        return objective
+    return replace(objective, value=objective.value + gained)
+
+
+def _trained(recorded: Mapping[str, Any]) -> dict[str, str]:
+    """The versions that a run was trained with."""
+    return {"python": recorded.get("python", ""), **(recorded.get("versions") or {})}

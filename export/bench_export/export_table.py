@@ -1,0 +1,93 @@
+"""What bench export shows: a column a file, and what the gate found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.text import Text
+
+from bench.console import print_table, stdout
+
+if TYPE_CHECKING:
+    from bench_export.export_run import Exported
+
+__all__ = ["as_values", "print_exports"]
+
+
+def as_values(one: Exported) -> dict[str, Any]:
+    """An export as plain values, for --json."""
+    return {
+        "file": str(one.path),
+        "precision": one.precision,
+        "accepted": one.accepted,
+        "bytes": _size(one.path),
+        "gate": one.report,
+        "departure": one.departure,
+        "exporter": dict(one.card.exporter),
+        "quantisation": one.card.quantisation,
+        "registration": asdict(one.registration) if one.registration else None,
+    }
+
+
+def print_exports(done: Sequence[Exported]) -> None:
+    """The table, and below it where the files lie and why they are registered as they are."""
+    rows: list[tuple[str, Callable[[Exported], str | Text]]] = [
+        ("gate", _verdict),
+        ("answers like the trained model's", lambda one: _share(one.report["agreement"])),
+        ("largest difference", lambda one: _number(one.report["max_difference"])),
+        ("mean difference", lambda one: _number(one.report["mean_difference"])),
+        ("accuracy, trained", lambda one: _share(one.report["accuracy"].get("trained"))),
+        ("accuracy, exported", lambda one: _share(one.report["accuracy"].get("exported"))),
+        ("difference in points [95 %]", _difference),
+        ("layers in float", _kept_float),
+        ("size", lambda one: f"{_size(one.path) / 1e6:.2f} MB"),
+    ]
+    shown = [(name, [cell(one) for one in done]) for name, cell in rows]
+    print_table(
+        ["", *(one.precision for one in done)],
+        [(name, *cells) for name, cells in shown if any(str(cell) != "-" for cell in cells)],
+    )
+    report = done[0].report
+    console = stdout()
+    note = f" ({report['note']})" if report["note"] else ""
+    console.print(f"judged on {report['samples']:,} {report['split']} samples, in batches of 1, 2 and 7{note}")
+    for one in done:
+        if one.card.exporter.get("fallback_reason"):
+            console.print(Text(f"exported by {one.card.exporter['name']}", style="dim"))
+        console.print(f"{one.precision}: {one.path}", soft_wrap=True)
+        if one.registration:
+            kind = one.registration
+            console.print(f"  {kind.model} version {kind.version} is the {kind.alias}: {kind.reason}")
+
+
+def _verdict(one: Exported) -> Text:
+    return Text("passed", style="green") if one.accepted else Text("missed", style="bold red")
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2%}"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2g}"
+
+
+def _difference(one: Exported) -> str:
+    accuracy = one.report["accuracy"]
+    if not accuracy:
+        return "-"
+    low, high = accuracy["interval_points"]
+    return f"{accuracy['difference_points']:+.2f} [{low:+.2f}, {high:+.2f}]"
+
+
+def _kept_float(one: Exported) -> str:
+    return "-" if one.card.quantisation is None else str(len(one.card.quantisation["kept_float"]))
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file and of the weights beside it."""
+    beside = path.with_name(f"{path.name}.data")
+    return path.stat().st_size + (beside.stat().st_size if beside.is_file() else 0)

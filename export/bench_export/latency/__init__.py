@@ -1,0 +1,1 @@
+"""Latency, measured as MLPerf does and shown with its conditions."""

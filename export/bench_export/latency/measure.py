@@ -1,0 +1,217 @@
+"""`bench latency` as a function: candidates and samples in, the record out."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from bench.errors import BenchError, RecipeError
+from bench.progress import Progress
+from bench_export.latency import assemble, conditions, loadgen, recommend
+from bench_export.latency.candidates import Candidate
+from bench_export.latency.interleave import Block, Entrant, ask_block, enter, run_blocks
+from bench_export.latency.loadgen import SAMPLES_PER_QUERY, Demand, Scenario
+from bench_export.latency.process import Process
+from bench_export.latency.samples import Samples, write
+from bench_export.latency.search import Found, largest_rate
+
+__all__ = ["Settings", "measure"]
+
+SCHEMA = 1
+
+#: A block: long enough for a median, short enough that two neighbours see the same machine.
+_BLOCK_S, _QUICK_BLOCK_S = 1.0, 0.25
+_LEAST_BLOCKS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How to measure. `duration_s` is that of each candidate and measure, in blocks of `block_s`.
+
+    `batch` is the most samples that the server and the offline scenario answer at once; `batches` are those whose
+    throughput is measured beside. `qps` 0 searches for the largest rate below `bound_ms`.
+    """
+
+    scenario: Scenario = "single"
+    duration_s: float = 10.0
+    block_s: float = _BLOCK_S
+    quick: bool = False
+    seed: int = 0
+    batch: int = 1
+    batches: tuple[int, ...] = ()
+    qps: float = 0.0
+    bound_ms: float = 15.0
+    cold_starts: int = 3
+
+    @property
+    def num_blocks(self) -> int:
+        """How many blocks a candidate gets for each measure: at least four, for their spread."""
+        return max(_LEAST_BLOCKS, round(self.duration_s / self.block_s))
+
+    @property
+    def at_once(self) -> int:
+        """How many samples are answered at once, at most."""
+        return {"single": 1, "multi": SAMPLES_PER_QUERY}.get(self.scenario, self.batch)
+
+    def quickened(self) -> Settings:
+        """The same with short blocks, where a glance is enough."""
+        duration = min(self.duration_s, 8 * _QUICK_BLOCK_S)
+        return replace(self, quick=True, duration_s=duration, block_s=min(self.block_s, _QUICK_BLOCK_S), cold_starts=1)
+
+
+def measure(
+    candidates: Sequence[Candidate],
+    samples: Samples,
+    settings: Settings | None = None,
+    *,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Measure the candidates in turns, on the same samples, and return the record (docs: `bench latency --help`).
+
+    Raises BenchError where LoadGen is missing, a candidate cannot be opened, or its process dies.
+    """
+    settings, progress = settings or Settings(), progress or Progress()
+    loadgen.check_available()
+    if not candidates:
+        raise RecipeError("nothing to measure", hint="name an ONNX file or a run")
+    with tempfile.TemporaryDirectory(prefix="bench-latency-") as name:
+        folder = Path(name)
+        write(samples, folder)
+        before = {"machine": conditions.machine(), "before": conditions.now()}
+        cold = {one.name: _cold_start(one, folder, settings.cold_starts, progress) for one in candidates}
+        with (
+            enter(
+                candidates,
+                samples=folder,
+                at_once=settings.at_once,
+                warm_s=min(0.5, settings.block_s),
+                progress=progress,
+            ) as entrants,
+            conditions.Watch() as watch,
+        ):
+            rates = _find_rates(entrants, settings, folder, progress) if settings.scenario == "server" else {}
+            blocks = run_blocks(
+                entrants,
+                lambda entrant, what, number: _demand(entrant, what, settings, number, rates),
+                num_blocks=settings.num_blocks,
+                seed=settings.seed,
+                folder=folder,
+                progress=progress,
+            )
+            by_batch = _by_batch(entrants, settings, folder, progress)
+        observed = {**before, "during": watch.summary(), "after": conditions.now()}
+    return _record(settings, samples, entrants, cold, blocks, by_batch, rates, observed)
+
+
+def _record(
+    settings: Settings,
+    samples: Samples,
+    entrants: Sequence[Entrant],
+    cold: dict[str, dict[str, float]],
+    blocks: dict[tuple[str, str], list[Block]],
+    by_batch: list[dict[str, Any]],
+    rates: dict[tuple[str, str], Found],
+    observed: dict[str, Any],
+) -> dict[str, Any]:
+    described = [
+        assemble.candidate(entrant, cold[entrant.candidate.name], blocks, settings, rates) for entrant in entrants
+    ]
+    compared = assemble.comparisons(entrants, blocks, rates, settings)
+    why_not = recommend.why_not_publishable(described, samples, settings, observed)
+    return {
+        "schema": SCHEMA,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "scenario": settings.scenario,
+        "publishable": not why_not,
+        "why_not": why_not,
+        "settings": assemble.settings(settings, samples),
+        "conditions": observed,
+        "candidates": described,
+        "by_batch": by_batch,
+        "comparisons": compared,
+        "recommendation": recommend.recommendation([entrant.candidate for entrant in entrants], described, compared),
+    }
+
+
+def _demand(
+    entrant: Entrant, what: str, settings: Settings, number: int, rates: dict[tuple[str, str], Found]
+) -> Demand:
+    """What LoadGen is to ask in a block. Every candidate gets the same seed in the same block."""
+    expected_ns = entrant.expected_ns[what]
+    if settings.scenario == "offline":
+        expected_ns /= settings.batch  # of one sample
+    qps = settings.qps
+    if settings.scenario == "server" and (found := rates.get((entrant.candidate.name, what))):
+        qps = found.passed
+    return Demand(
+        scenario=settings.scenario,
+        duration_s=settings.block_s,
+        expected_ns=expected_ns,
+        seed=settings.seed + number,
+        batch=settings.batch,
+        qps=qps,
+        bound_ms=settings.bound_ms,
+    )
+
+
+def _cold_start(candidate: Candidate, samples: Path, count: int, progress: Progress) -> dict[str, float]:
+    """Medians over fresh processes: until the runtime is imported, the session is open, the first answer is there."""
+    times: dict[str, list[float]] = {"process_ms": [], "session_ms": [], "first_run_ms": []}
+    for number in range(count):
+        progress.advance(f"cold starts of {candidate.name}", number, count)
+        with Process(candidate.name, candidate.runtime) as process:
+            facts = process.ask("open", candidate=candidate.as_json(), samples=str(samples))
+            for name, value in {"process_ms": process.start_ms, **facts}.items():
+                if name in times:
+                    times[name].append(value)
+    progress.advance(f"cold starts of {candidate.name}", count, count)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def _find_rates(
+    entrants: Sequence[Entrant], settings: Settings, folder: Path, progress: Progress
+) -> dict[tuple[str, str], Found]:
+    """The largest passing rate of each candidate and measure; the one given by --qps needs no search."""
+    if settings.qps:
+        return {}
+    found: dict[tuple[str, str], Found] = {}
+    for entrant in entrants:
+        for what, expected_ns in entrant.expected_ns.items():
+            name = entrant.candidate.name
+            progress.note(f"searching for the largest rate of {name}, {what.replace('_', '-')}")
+
+            def passes(rate: float, entrant: Entrant = entrant, what: str = what) -> bool:
+                demand = replace(_demand(entrant, what, settings, 0, {}), qps=rate)
+                # Early stopping can only judge p99 from some hundred queries on, however slow they come.
+                demand = replace(demand, duration_s=max(settings.block_s, assemble.MIN_COUNTS["server"] / rate))
+                return assemble.passes_bound([ask_block(entrant, what, demand, folder)], settings.bound_ms)
+
+            found[name, what] = largest_rate(passes, start=0.5e9 * settings.batch / expected_ns)
+            if not found[name, what].passed:
+                raise BenchError(
+                    f"{name}: no rate of queries keeps p99 below {settings.bound_ms:g} ms",
+                    hint="a larger --bound-ms, or a smaller model",
+                )
+    return found
+
+
+def _by_batch(
+    entrants: Sequence[Entrant], settings: Settings, folder: Path, progress: Progress
+) -> list[dict[str, Any]]:
+    """Samples a second of each candidate at each batch size, prepared arrays to answers, in turns as well."""
+    rates: dict[tuple[str, int], list[float]] = {}
+    total = _LEAST_BLOCKS * len(settings.batches) * len(entrants)
+    for number in range(_LEAST_BLOCKS):
+        for batch in settings.batches:
+            for entrant in entrants[:: -1 if number % 2 else 1]:
+                expected_ns = entrant.expected_ns["compute"] / settings.at_once
+                demand = Demand("offline", settings.block_s, expected_ns, seed=settings.seed + number, batch=batch)
+                block = ask_block(entrant, "compute", demand, folder)
+                rates.setdefault((entrant.candidate.name, batch), []).append(block.samples_per_second)
+                progress.advance("throughput by batch", sum(map(len, rates.values())), total)
+    return [assemble.throughput(name, batch, values) for (name, batch), values in rates.items()]

@@ -1,0 +1,1 @@
+"""An exported model behind HTTP: predictions, a page for people, and figures for monitoring."""
