@@ -189,20 +189,21 @@ class _Job:
             known=self._known,
         )
         departure = None if report.passed else self._departure(unproven, report)
-        if report.passed:
-            write_card(unproven, replace(card, gate=self._kept(report, candidate)))
-        else:
-            write_card(unproven, replace(card, gate=report.as_json()))
+        write_card(unproven, replace(card, gate=self._kept(report, candidate)))
         return Exported(settle(unproven, accepted=report.passed), precision, card, report.as_json(), departure)
 
     def _kept(self, report: GateReport, candidate: Predictor) -> dict[str, Any]:
         """The report, and what `bench verify` needs to prove it again without the trained model."""
+        from bench_export.gate.answers import CannotRun
         from bench_export.gate.probes import build_probes
         from bench_export.gate.recorded import pack_samples
 
         assert self._samples is not None and self._known is not None  # noqa: S101, PT018  # export() has set them
-        how = preprocessing_of(self.restored)
-        probes = build_probes(self.restored.predict, how, self.restored.spec.task, candidate=candidate)
+        how = preprocessing_of(self.restored, in_graph=not self.raw)
+        try:
+            probes = build_probes(self.restored.predict, how, self.restored.spec.task, candidate=candidate)
+        except CannotRun:  # a rejected file; the report says why
+            return report.as_json()
         return {**report.as_json(), "probes": probes, "samples": pack_samples(self._samples, self._known)}
 
     def _whole(self, core: onnx.ModelProto) -> onnx.ModelProto:

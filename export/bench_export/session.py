@@ -20,6 +20,13 @@ __all__ = ["Session", "check_file", "open_session"]
 
 _PROVIDERS = {"cpu": ["CPUExecutionProvider"], "cuda": ["CUDAExecutionProvider", "CPUExecutionProvider"]}
 _RECORD_NODES = "session.record_ep_graph_assignment_info"
+#: What onnxruntime computes on the CPU on purpose, however much CUDA is asked for: sizes, a few numbers each. All of it
+#: has kernels for CUDA, so that none of it is here for want of one.
+_SHAPE_ARITHMETIC = {
+    *("Add", "Cast", "Ceil", "Concat", "Div", "Equal", "Expand", "Floor", "Gather", "Identity", "Max", "Min", "Mul"),
+    *("Range", "ReduceProd", "Reshape", "Round", "Shape", "Size", "Slice", "Split", "Squeeze", "Sub", "Unsqueeze"),
+    *("Where",),
+}
 _ERROR = 3  # onnxruntime's severity: its warnings on optimisations concern nobody who uses it
 
 
@@ -127,14 +134,19 @@ def open_session(
 
 
 def check_file(path: Path) -> None:
-    """Raise RecipeError where a path cannot be an ONNX file."""
-    if path.is_dir():
-        raise RecipeError(
-            f"{path}: a folder, not an ONNX file", hint="bench export --onnx writes model.onnx into a run"
-        )
-    if not path.is_file():
-        raise RecipeError(f"{path}: there is no such file", hint="bench export --onnx writes one")
-    if not path.stat().st_size:
+    """Raise RecipeError where a path cannot be an ONNX file, and BenchError where the file is empty."""
+    try:
+        if path.is_dir():
+            raise RecipeError(
+                f"{path}: a folder, not an ONNX file", hint="bench export --onnx writes model.onnx into a run"
+            )
+        if not path.is_file():
+            raise RecipeError(f"{path}: there is no such file", hint="bench export --onnx writes one")
+        with path.open("rb") as file:
+            is_empty = not file.read(1)
+    except OSError as cause:
+        raise RecipeError(f"{path}: cannot be read: {cause.strerror}") from cause
+    if is_empty:
         raise BenchError(f"{path}: empty", hint="export it again, or copy it again")
 
 
@@ -179,9 +191,15 @@ def _has_cuda(available: list[str]) -> bool:
 
 
 def _refuse_fallback(session: Session) -> None:
-    elsewhere = {name: count for name, count in session.nodes().items() if name != "CUDAExecutionProvider"}
+    """Raise BenchError where a node that computes is not on the GPU."""
+    elsewhere = Counter(
+        f"{node.op_type} on {part.ep_name}"
+        for part in session.inference.get_provider_graph_assignment_info()
+        for node in part.get_nodes()
+        if part.ep_name != "CUDAExecutionProvider" and node.op_type not in _SHAPE_ARITHMETIC
+    )
     if elsewhere:
-        shown = ", ".join(f"{count} on {name}" for name, count in elsewhere.items())
+        shown = ", ".join(f"{count} {what}" for what, count in elsewhere.most_common(5))
         raise BenchError(
             f"{session.path}: CUDA was asked for, but some nodes fell back to the CPU: {shown}",
             hint="--device auto allows that; int8 files are made for CPUs",

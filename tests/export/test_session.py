@@ -84,6 +84,8 @@ def test_a_missing_path_and_a_folder_are_wrong_usage(tmp_path: Path) -> None:
         open_session(tmp_path / "gone.onnx")
     with pytest.raises(RecipeError, match="a folder, not an ONNX file"):
         open_session(tmp_path)
+    with pytest.raises(RecipeError, match="cannot be read: File name too long"):
+        open_session(tmp_path / ("x" * 300))
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9, 0.999])

@@ -7,7 +7,11 @@ and answer in the graph, for any batch, height and width.
 
 from __future__ import annotations
 
+import hashlib
+import json
+import tomllib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +19,11 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from bench_export.card import Card, Preprocessing
+from bench_export import load
+from bench_export.card import Card, Preprocessing, write_card
+from bench_export.gate.probes import build_probes
 
-__all__ = ["classifier", "foreign", "verifier"]
+__all__ = ["classifier", "foreign", "prove", "verifier"]
 
 OPSET = 18
 
@@ -123,6 +129,15 @@ def foreign(path: Path, *, classes: int = 3, size: tuple[int, int] = (8, 8), log
     return _save(path, nodes, constants, inputs, outputs, None)
 
 
+def prove(path: Path) -> Path:
+    """Give a file what the gate leaves in it, with the file itself as the trained model: `bench verify` passes."""
+    predictor = load(path, device="cpu")
+    card = predictor.card
+    probes = build_probes(predictor.run, card.preprocessing, card.task, candidate=predictor)
+    write_card(path, replace(card, gate={"passed": True, "summary": "accepted on 100 samples", "probes": probes}))
+    return path
+
+
 def _names(classes: int | Sequence[str], channels: int) -> tuple[str, ...]:
     if not isinstance(classes, int):
         return tuple(classes)
@@ -189,7 +204,7 @@ def _card(preprocessing: Preprocessing, fields: dict[str, Any]) -> Card:
         "seed": 0,
         "objective": "val_accuracy",
         "recipe": recipe,
-        "recipe_digest": "d" * 64,
+        "recipe_digest": hashlib.sha256(json.dumps(tomllib.loads(recipe), sort_keys=True).encode()).hexdigest(),
         "dataset": {"name": "toy", "fingerprint": "f" * 64},
         "metrics": {"test_accuracy": 0.975, "test_accuracy_low": 0.95, "test_accuracy_high": 0.99},
         "git": {"commit": "c" * 40, "dirty": False},

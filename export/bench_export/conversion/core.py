@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import copy
-import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.errors import BenchError
-from bench_export.conversion.failure import reason_of, where_it_fails
+from bench_export.conversion.failure import quiet, reason_of, where_it_fails
 from bench_export.conversion.proof import differing_batch, example
 
 if TYPE_CHECKING:
@@ -22,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["OPSET", "OUTPUT", "Core", "convert_core", "core_inputs"]
 
-#: The first with an antialiased Resize and Split by number; what later ones add, no model here needs.
+#: The exporters' own default; what later ones add, no model here needs.
 OPSET = 18
 
 #: The name of the model's own outputs, float32 N,K.
@@ -58,7 +56,7 @@ def convert_core(model: torch.nn.Module, spec: DataSpec) -> Core:
     reasons: list[str] = []
     for exporter, convert in (("dynamo", _by_dynamo), ("torchscript", _by_torchscript)):
         try:
-            with _quiet():
+            with quiet():
                 proto = convert(network, spec)
             reason = differing_batch(proto, network, spec)
         except Exception as cause:  # noqa: BLE001  # exporters raise whatever they stumble over
@@ -77,8 +75,9 @@ def convert_core(model: torch.nn.Module, spec: DataSpec) -> Core:
 def _copied(model: torch.nn.Module) -> torch.nn.Module:
     import torch
 
-    network = copy.deepcopy(model).to(device="cpu", dtype=torch.float32, memory_format=torch.contiguous_format)
-    return network.eval().requires_grad_(requires_grad=False)
+    network = copy.deepcopy(model).to("cpu", torch.float32).to(memory_format=torch.contiguous_format)
+    network.requires_grad_(requires_grad=False)
+    return network.eval()
 
 
 def _by_dynamo(network: torch.nn.Module, spec: DataSpec) -> ModelProto:
@@ -104,24 +103,24 @@ def _by_dynamo(network: torch.nn.Module, spec: DataSpec) -> ModelProto:
 
 
 def _by_torchscript(network: torch.nn.Module, spec: DataSpec) -> ModelProto:
-    import io
-
     import onnx
     import onnxscript.optimizer
     import torch
 
-    file, names = io.BytesIO(), core_inputs(spec.task)
-    torch.onnx.export(
-        network,
-        example(spec),
-        file,
-        dynamo=False,
-        opset_version=OPSET,
-        input_names=names,
-        output_names=[OUTPUT],
-        dynamic_axes={name: {0: "N"} for name in (*names, OUTPUT)},
-    )
-    plain = onnx.load_from_string(file.getvalue())
+    names = list(core_inputs(spec.task))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "core.onnx")
+        torch.onnx.export(
+            network,
+            example(spec),
+            path,
+            dynamo=False,
+            opset_version=OPSET,
+            input_names=names,
+            output_names=[OUTPUT],
+            dynamic_axes={name: {0: "N"} for name in (*names, OUTPUT)},
+        )
+        plain = onnx.load(path)
     # The dynamo exporter does this by itself: constants folded, BatchNorm merged into convolutions.
     simpler: ModelProto = onnxscript.optimizer.optimize(plain)
     return simpler
@@ -133,19 +132,3 @@ def _forget_places(proto: ModelProto) -> None:
         kept = [entry for entry in node.metadata_props if not entry.key.endswith("stack_trace")]
         del node.metadata_props[:]
         node.metadata_props.extend(kept)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the exporters' warnings and log lines: what they convert is compared with torch afterwards."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir", "torch")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

@@ -72,13 +72,13 @@ def join(
     return joined
 
 
-def _check(
-    core: GraphProto, preprocessing: Preprocessing, names: tuple[str, ...], num_classes: int, loss: str
-) -> int:
+def _check(core: GraphProto, preprocessing: Preprocessing, names: tuple[str, ...], num_classes: int, loss: str) -> int:
     """The number of the core's outputs, where it takes and gives what it should."""
     given = tuple(value.name for value in core.input)
     if given != names or [value.name for value in core.output] != [OUTPUT]:
-        raise BenchError(f"the graph takes {', '.join(given)} instead of {', '.join(names)}", hint="export the run again")
+        raise BenchError(
+            f"the graph takes {', '.join(given)} instead of {', '.join(names)}", hint="export the run again"
+        )
     wanted = (preprocessing.channels, *preprocessing.size)
     for value in core.input:
         if (shape := _shape(value)[1:]) != wanted:

@@ -53,9 +53,7 @@ def _fit(nodes: Nodes, images: str, sides: tuple[str, str], preprocessing: Prepr
     rows, columns = _axes(nodes, sides, preprocessing)
     if preprocessing.filter == "nearest":
         return nearest(nodes, images, rows=rows, columns=columns)
-    return resample(
-        nodes, images, preprocessing.filter, rows=rows, columns=columns, channels=preprocessing.channels
-    )
+    return resample(nodes, images, preprocessing.filter, rows=rows, columns=columns, channels=preprocessing.channels)
 
 
 def _axes(nodes: Nodes, sides: tuple[str, str], preprocessing: Preprocessing) -> tuple[Axis, Axis]:
@@ -82,7 +80,8 @@ def _scaled(nodes: Nodes, length: str, target: str, size: int, scale: str) -> Ax
 def _normalise(nodes: Nodes, pixels: str, preprocessing: Preprocessing, output: str) -> None:
     """Over 255, minus mean, over std, in this order: a product of constants would round differently."""
     mean, std = (
-        nodes.constant(np.reshape(values, (1, -1, 1, 1)), np.float32) for values in (preprocessing.mean, preprocessing.std)
+        nodes.constant(np.reshape(values, (1, -1, 1, 1)), np.float32)
+        for values in (preprocessing.mean, preprocessing.std)
     )
     planes = nodes.add("Cast", nodes.add("Transpose", pixels, perm=[0, 3, 1, 2]), to=FLOAT)
     scaled = nodes.add("Div", planes, nodes.constant(255.0, np.float32))

@@ -28,6 +28,7 @@ _FLOAT_OUTPUTS = ("Gemm", "MatMul")
 
 #: The ReduceMean of N,C,H,W over H and W is a pooling that onnxruntime has in eight bits.
 _SPATIAL_AXES = ((2, 3), (-2, -1))
+_IMAGE_RANK = 4
 
 
 def prepared(core: ModelProto) -> ModelProto:
@@ -108,6 +109,7 @@ def quantised(
             {"OpTypesToExcludeOutputQuantization": list(_FLOAT_OUTPUTS)},
         )
         quantiser.quantize_model()
+    quantiser.model.topological_sort()
     result: ModelProto = quantiser.model.model
     return result
 
@@ -132,9 +134,10 @@ def _pool_where_averaged(model: ModelProto) -> None:
     from onnx import helper, numpy_helper
 
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
-    convolved = {name for node in model.graph.node if node.op_type in ("Conv", *_ACTIVATIONS) for name in node.output}
+    values = [*model.graph.input, *model.graph.value_info]
+    images = {value.name for value in values if len(value.type.tensor_type.shape.dim) == _IMAGE_RANK}
     for position, node in reversed(list(enumerate(model.graph.node))):
-        if node.op_type != "ReduceMean" or node.input[0] not in convolved or len(node.input) < 2:  # noqa: PLR2004
+        if node.op_type != "ReduceMean" or node.input[0] not in images or len(node.input) < 2:  # noqa: PLR2004
             continue
         axes = constants.get(node.input[1])
         if axes is None or tuple(sorted(numpy_helper.to_array(axes).tolist())) not in _SPATIAL_AXES:
@@ -166,7 +169,7 @@ def _names(stem: str) -> Iterator[str]:
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    """onnxruntime's quantiser advises on the root logger."""
+    """The quantiser gives advice on the root logger."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

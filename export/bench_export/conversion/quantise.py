@@ -99,9 +99,7 @@ def quantise(
     wanted = observable(model, names)
     seen = observe(model, calibration, tensors=sorted(set(wanted.values())))
     found = {method: {name: rule(values) for name, values in seen.items()} for method, rule in METHODS.items()}
-    ranges = {
-        method: {name: spans[source] for name, source in wanted.items()} for method, spans in found.items()
-    }
+    ranges = {method: {name: spans[source] for name, source in wanted.items()} for method, spans in found.items()}
     del seen
     trials = _Trials(model, ranges, calibration, accuracy_loss, names, report or _nothing)
     measured = {method: trials.measure(method) for method in METHODS}

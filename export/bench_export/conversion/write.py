@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = ["write"]
 
+#: Smaller tensors stay in the graph: shapes and axes, without which nothing can be inferred.
+_SMALLEST_BYTES = 512
+
 
 def write(proto: ModelProto, path: Path, card: Card, *, largest: int = BYTES_IN_ONE_FILE) -> None:
     """Write a graph with its card: one file, or from `largest` bytes on its weights in NAME.onnx.data beside it.
@@ -42,7 +45,7 @@ def write(proto: ModelProto, path: Path, card: Card, *, largest: int = BYTES_IN_
         return
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
         aside = Path(folder, path.name)
-        onnx.save_model(labelled, aside, save_as_external_data=True, location=data.name, size_threshold=0)
+        onnx.save_model(labelled, aside, save_as_external_data=True, location=data.name, size_threshold=_SMALLEST_BYTES)
         _check(aside, path)
         for made in (aside.with_name(data.name), aside):  # the weights first: the graph is nothing without them
             with made.open("rb+") as file:

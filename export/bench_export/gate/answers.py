@@ -107,12 +107,21 @@ def reference_answers(reference: Reference, samples: Asked, report: Report | Non
 def ask(
     candidate: Predictor, samples: Asked, *, sizes: Sequence[int] = BATCH_SIZES, report: Report | None = None
 ) -> Answers:
-    """A file's answers to all samples at their own size, one at a time, and to as many as are needed in batches."""
+    """A file's answers to all samples one at a time, and to as many as are needed in batches.
+
+    A file that resizes by itself sees them at their own size, a raw one as Pillow fits them.
+    """
     asking = _Asking(candidate, samples, {size: InBatches(size) for size in sizes})
     failure = None
+
+    def images_of(position: int) -> tuple[NDArray[np.uint8], ...]:
+        if candidate.card.preprocessing.in_graph:
+            return samples.originals(position)
+        return tuple(side[0] for side in samples.batch([position]))
+
     try:
         with no_size_warnings():
-            for position, images in enumerate(_ahead(samples.originals, len(samples))):
+            for position, images in enumerate(_ahead(images_of, len(samples))):
                 asking.one(position, images)
                 if report is not None and ((position + 1) % 64 == 0 or position + 1 == len(samples)):
                     report("asking the exported file", position + 1, len(samples))
@@ -171,7 +180,7 @@ class _Asking:
             self._flush(group)
         for batch in self.batches.values():
             count = min(len(self.samples), _FEW * batch.size)
-            if batch.images < count and batch.failure is None:
+            if batch.images < count - count % batch.size and batch.failure is None:
                 fitted = self.samples.batch(range(count))
                 singles = [
                     run_batch(self.candidate, *(array[row : row + 1] for array in fitted))[0] for row in range(count)

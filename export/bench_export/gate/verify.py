@@ -214,7 +214,7 @@ def _against(candidate: Predictor, name: str, result: Verified, progress: Progre
         threshold=restored.threshold,
     )
     found = report.summary
-    if not report.passed and card.precision == "fp32" and card.preprocessing.in_graph:
+    if not report.passed and card.precision == "fp32":
         trained = Trained(restored.predict, restored.model)
         how, path = card.preprocessing, candidate.session.path
         departure = first_departure(path, samples, report, preprocessing=how, trained=trained)

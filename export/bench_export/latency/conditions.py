@@ -24,7 +24,7 @@ _LOOK_S, _EVERY_S = 0.5, 1.0
 #: From here on, what others take or the hypervisor steals can move a percentile.
 _DISTURBING_PERCENT = 3.0
 _MOST_NAMED = 3
-_CLOCK_SPREAD = 0.05
+_CLOCK_DROP = 0.1
 
 
 def now() -> dict[str, Any]:
@@ -80,18 +80,16 @@ class Watch:
         self._thread.join()
 
     def summary(self) -> dict[str, Any]:
-        """Shares, clocks (min, median, max in MHz), counts, and `disturbances`: sentences, none where it was quiet."""
+        """Shares, clocks (MHz, of the fastest core), counts, and `disturbances`: sentences, none where it was quiet."""
         first, last = self._ends or (self._first, counters.read())
-        clocks = [clock for _, found in self._looks for clock in found]
-        states = [first, *(state for state, _ in self._looks), last]
+        clocks = sorted(max(found) for _, found in self._looks if found)  # of the fastest core: the others may idle
+        states = [first, *(state for state, _ in self._looks)]  # the rest is too short for a share
         worst = [shares(a, b)["others_percent"] for a, b in itertools.pairwise(states)]
         values: dict[str, Any] = {
             "seconds": round(self._seconds or time.perf_counter() - self._began, 2),
             **shares(first, last),
             "others_percent_worst_second": max((share for share in worst if share is not None), default=None),
-            "clock_mhz": {"min": min(clocks), "median": counters.middle(clocks), "max": max(clocks)}
-            if clocks
-            else None,
+            "clock_mhz": _spread(clocks) if clocks else None,
             "context_switches": _less(last.switches, first.switches),
             "throttled_periods": _less(last.throttled, first.throttled),
             "throttled_s": _less(last.throttled_s, first.throttled_s),
@@ -136,8 +134,8 @@ def _disturbances(values: dict[str, Any]) -> list[str]:
     if values["throttled_periods"]:
         found.append(f"the control group's CPU quota stopped the processes {values['throttled_periods']:,} times")
     clock = values["clock_mhz"]
-    if clock and clock["max"] - clock["min"] > _CLOCK_SPREAD * clock["median"]:
-        found.append(f"the clock moved between {clock['min']:,.0f} and {clock['max']:,.0f} MHz")
+    if clock and clock["tenth"] < (1 - _CLOCK_DROP) * clock["median"]:
+        found.append(f"the clock fell from {clock['median']:,.0f} to {clock['tenth']:,.0f} MHz for a tenth of the time")
     return found
 
 
@@ -158,6 +156,11 @@ def _name(process: Any) -> str:
         return str(process.name())
     except (psutil.Error, OSError):
         return "?"
+
+
+def _spread(clocks: list[float]) -> dict[str, float | None]:
+    """Of ordered clocks: the lowest, the one that a tenth stays below, the median and the highest."""
+    return {"min": clocks[0], "tenth": clocks[len(clocks) // 10], "median": counters.middle(clocks), "max": clocks[-1]}
 
 
 def _less(last: float | None, first: float | None) -> float | None:

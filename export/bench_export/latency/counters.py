@@ -28,7 +28,7 @@ __all__ = [
 
 _CPU = Path("/sys/devices/system/cpu")
 _RAPL = Path("/sys/class/powercap")
-_MOST_CLOCKS = 8
+_MOST_CLOCKS = 32
 
 #: Path -> (microjoules, what its counter has lost by wrapping).
 _last_readings: dict[Path, tuple[int, int]] = {}
@@ -127,7 +127,7 @@ def _throttling() -> tuple[int | None, float | None]:
 
 
 def clocks_mhz() -> list[float]:
-    """The clocks of up to eight cores that this process may use, now, in MHz; empty where they are hidden."""
+    """The clocks of up to 32 cores that this process may use, now, in MHz; empty where they are hidden."""
     found = []
     for core in usable_cores()[:_MOST_CLOCKS]:
         reading = read_text(_CPU / f"cpu{core}/cpufreq/scaling_cur_freq")

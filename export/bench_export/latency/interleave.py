@@ -46,12 +46,13 @@ class Block:
 
 @dataclass(slots=True)
 class Entrant:
-    """A candidate with its warm process. `expected_ns` is what one answer took in the warm-up, by measure."""
+    """A candidate with its warm process, and what an answer took in the warm-up, by measure: the median, the least."""
 
     candidate: Candidate
     process: Process
     facts: dict[str, Any]
     expected_ns: dict[str, float]
+    shortest_ns: dict[str, float]
     peak_memory_mb: float
     energy_j: float | None = None
 
@@ -69,9 +70,9 @@ def enter(
             process = Process(candidate.name, candidate.runtime)
             processes.append(process)
             facts = process.ask("open", candidate=candidate.as_json(), samples=str(samples))
-            expected = process.ask("warm", seconds=warm_s, many=at_once)["nanoseconds"]
+            times = process.ask("warm", seconds=warm_s, many=at_once)
             peak = process.ask("usage")["peak_memory_mb"]
-            entrants.append(Entrant(candidate, process, facts, expected, peak))
+            entrants.append(Entrant(candidate, process, facts, times["median"], times["shortest"], peak))
         progress.advance("warming up", len(candidates), len(candidates))
         yield entrants
     except BaseException:

@@ -105,7 +105,7 @@ def drift_plot(candidates: Sequence[Mapping[str, Any]], measure: str) -> str | N
 
 
 def batches_plot(entries: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str | None:
-    """Images a second against the batch size, both logarithmic, with 95 % intervals."""
+    """Images a second against the batch size, both logarithmic, with 95 % intervals, cut at a tenth of the value."""
     if len({entry["batch"] for entry in entries}) < 2:  # noqa: PLR2004
         return None
 
@@ -115,7 +115,10 @@ def batches_plot(entries: Sequence[Mapping[str, Any]], names: Sequence[str]) -> 
             if own:
                 speeds = [entry["samples_per_second"] for entry in own]
                 ends = [
-                    [max(0.0, speed - entry["low"]) for speed, entry in zip(speeds, own, strict=True)],
+                    [
+                        min(max(0.0, speed - entry["low"]), 0.9 * speed)
+                        for speed, entry in zip(speeds, own, strict=True)
+                    ],
                     [max(0.0, entry["high"] - speed) for speed, entry in zip(speeds, own, strict=True)],
                 ]
                 axes.errorbar(

@@ -47,7 +47,7 @@ def why_not_publishable(
 ) -> list[str]:
     """Every reason why the figures are no MLPerf result; none: they are."""
     reasons = ["--quick"] if settings.quick else []
-    measured_s = settings.num_blocks * settings.block_s
+    measured_s = settings.num_blocks * settings.length_s
     if measured_s < MIN_DURATION_S:
         reasons.append(f"{measured_s:g} s for each candidate and measure; MLPerf asks for {MIN_DURATION_S:g} s")
     if not samples.real:

@@ -120,18 +120,21 @@ def _named(
     run: Run | None, card: Card | None, data: Path | None
 ) -> Iterable[tuple[Sequence[Sequence[str]], Path, str]]:
     """(names of files, their folder, what they are) of the places where the model's own images may lie."""
-    if card is not None and (names := recorded_names(card.gate)):
-        root = data or _dataset_folder(card)
-        if root is not None:
-            yield names, root, "images that the export was judged by"
+    of_run = [] if run is None else [Path(run.info().get("dataset", {}).get("root", ""))]
+    if card is not None and (judged := recorded_names(card.gate)):
+        for place in [data] if data else [*_dataset_folders(card), *of_run]:
+            yield judged, place, "images that the export was judged by"
     if run is None:
         return
-    root = data or Path(run.info().get("dataset", {}).get("root", ""))
+    root = data or of_run[0]
     for split in ("validation", "test"):
         path = run.folder / "predictions" / f"{split}.npz"
         if path.is_file():
             with np.load(path, allow_pickle=False) as saved:
-                yield [[str(name)] for name in saved["ids"]], root, f"{split} images of run {run.name}"
+                names = [[str(name)] for name in saved["ids"]]
+            # Archives often hold one folder more than the names know.
+            for place in (root, *sorted(path for path in root.glob("*") if path.is_dir())):
+                yield names, place, f"{split} images of run {run.name}"
 
 
 def _files(root: Path, names: Sequence[str], parts: int) -> list[Path]:
@@ -141,12 +144,11 @@ def _files(root: Path, names: Sequence[str], parts: int) -> list[Path]:
     return files if len(files) == parts and inside and all(path.is_file() for path in files) else []
 
 
-def _dataset_folder(card: Card) -> Path | None:
+def _dataset_folders(card: Card) -> list[Path]:
     from bench.places import find_root
 
     named = [card.dataset.get("root"), card.dataset.get("name")]
-    places = [Path(find_root(str(name))[0]) for name in named if name]
-    return next((place for place in places if place.is_dir()), None)
+    return [Path(find_root(str(name))[0]) for name in named if name]
 
 
 def _draw(

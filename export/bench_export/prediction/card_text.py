@@ -77,9 +77,10 @@ def _preprocessing(how: Preprocessing) -> str:
     height, width = how.size
     pixels = "RGB" if how.channels == 3 else "grey"  # noqa: PLR2004
     mean, std = (", ".join(f"{value:.4g}" for value in values) for values in (how.mean, how.std))
+    order = "" if height == width else "width x height, "
     where = "all of it in the file" if how.in_graph else "left to the caller (bench predict does it)"
     return (
-        f"{pixels}, {_RESIZES[how.resize]} {width} x {height} pixels ({how.filter}), divided by 255, minus {mean}, "
+        f"{pixels}, {_RESIZES[how.resize]} {width} x {height} pixels ({order}{how.filter}), divided by 255, minus {mean}, "
         f"over {std}; {where}; images up to {how.max_megapixels:g} megapixels"
     )
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
-from bench.errors import DataError, RecipeError
+from bench.errors import BenchError, DataError, RecipeError
 from bench.files import atomic
 from bench_export.prediction import outputs
 from bench_export.prediction.answers import Answer, answers, shown_path
@@ -102,8 +102,11 @@ def _target(output: Path | None) -> Iterator[TextIO]:
         sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # it is a TextIOWrapper
         yield sys.stdout
         return
-    with atomic(output) as partial, partial.open("w", encoding="utf-8", newline="") as file:
-        yield file
+    try:
+        with atomic(output) as partial, partial.open("w", encoding="utf-8", newline="") as file:
+            yield file
+    except OSError as cause:
+        raise BenchError(f"{output}: cannot be written: {cause.strerror}") from cause
 
 
 def _format_of(output: Path | None) -> outputs.Format:

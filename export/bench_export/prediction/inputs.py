@@ -64,16 +64,24 @@ def find_pairs(arguments: Sequence[str], *, read_stdin: Callable[[], bytes]) -> 
 
 def _is_list(argument: str) -> bool:
     path = Path(argument)
-    return argument == STDIN or (path.suffix.lower() in LISTS and path.is_file())
+    return argument == STDIN or (path.suffix.lower() in LISTS and _holds(path.is_file))
+
+
+def _holds(check: Callable[[], bool]) -> bool:
+    """What a path's check says; no for a name that no file can have, such as one that is too long."""
+    try:
+        return check()
+    except OSError:
+        return False
 
 
 def _expand(argument: str) -> list[Path]:
     """The images of one file, folder or glob."""
     path = Path(argument)
-    if path.is_dir():
+    if _holds(path.is_dir):
         found = list(_below(path))
         what = "folder"
-    elif path.exists():
+    elif _holds(path.exists):
         return [path]
     elif glob.has_magic(argument):
         places = [Path(name) for name in sorted(glob.glob(argument, recursive=True))]  # noqa: PTH207  # ~ and absolute
@@ -104,7 +112,10 @@ def _below(folder: Path) -> Iterator[Path]:
 
 def _lines(argument: str, read_stdin: Callable[[], bytes]) -> tuple[list[str], Path]:
     """The lines that are not empty, and the folder that their paths start from."""
-    content = read_stdin() if argument == STDIN else Path(argument).read_bytes()
+    try:
+        content = read_stdin() if argument == STDIN else Path(argument).read_bytes()
+    except OSError as cause:
+        raise RecipeError(f"{_name_of(argument)}: cannot be read: {cause.strerror}") from cause
     text = os.fsdecode(content).removeprefix("\ufeff")
     lines = text.split("\0") if "\0" in text else text.splitlines()
     return [line for line in lines if line.strip()], Path() if argument == STDIN else Path(argument).parent

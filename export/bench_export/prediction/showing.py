@@ -64,4 +64,15 @@ def _print_json(path: Path, card: Card | None, facts: FileFacts) -> None:
     for key in ("inputs", "outputs"):
         values[key] = [dict(zip(names, one, strict=True)) for one in values[key]]
     missing = [] if card else [what for what, _ in missing_lines()][:2]
-    print_json({"model": str(path), "file": values, "card": asdict(card) if card else None, "missing": missing})
+    print_json({"model": str(path), "file": values, "card": _plain(card) if card else None, "missing": missing})
+
+
+def _plain(card: Card) -> dict[str, Any]:
+    """The card without what only `bench verify` can read: the packed answers to its samples and probes."""
+    values = asdict(card)
+    if gate := values["gate"]:
+        kept = {name: value for name, value in gate.items() if name != "probes"}
+        if isinstance(samples := kept.get("samples"), dict):
+            kept["samples"] = {"total": samples.get("total")}
+        values["gate"] = kept
+    return values

@@ -27,9 +27,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Answer", "Batcher", "best_batch_size"]
 
-_SIZES = (1, 2, 4, 8, 16, 32)
-_SECONDS_A_SIZE = 0.06
+_SIZES = (4, 8, 16, 32)
+_SECONDS_A_SIZE = 0.1
 _NEARLY = 0.95
+_NO_NUMBER = "the model's answer to it is not a number"
 _NAP_S = 0.0005  # how often a thread that waits for a fuller batch looks for images to decode
 
 _log = logging.getLogger("bench.serve")
@@ -166,8 +167,8 @@ class Batcher:
             free = self.max_runs - self._running
             if not free or not self._decoded:
                 return False
-            share = min(self.max_batch, -(-len(self._decoded) // free))
-            items = [self._decoded.popleft() for _ in range(share)]
+            share = len(self._decoded) if self.max_delay_ms else -(-len(self._decoded) // free)
+            items = [self._decoded.popleft() for _ in range(min(share, self.max_batch))]
             self._running += 1
         try:
             self._run(items)
@@ -185,15 +186,16 @@ class Batcher:
             self._loop.call_soon_threadsafe(self._fail, items, error)
             return
         compute_s = time.perf_counter() - started
+        finite = np.all(np.isfinite(probabilities), axis=1, keepdims=True)[:, 0].tolist()
         answers = [
-            Answer(row, guess, None, item.decode_s, started - item.decoded, compute_s)
-            for item, row, guess in zip(items, probabilities, guesses, strict=True)
+            Answer(row, guess, None if good else _NO_NUMBER, item.decode_s, started - item.decoded, compute_s)
+            for item, row, guess, good in zip(items, probabilities, guesses, finite, strict=True)
         ]
         self._loop.call_soon_threadsafe(self._deliver, items, answers)
 
     def _deliver(self, items: list[_Item], answers: list[Answer]) -> None:
         """On the event loop: hand answers to their jobs."""
-        if answers[0].bad is None:
+        if answers[0].probabilities is not None:
             self.metrics.count_batch(len(items))
         self.waiting -= len(items)
         for item, answer in zip(items, answers, strict=True):
@@ -229,7 +231,7 @@ def best_batch_size(predictor: Predictor) -> int:
 def _seconds_an_image(predictor: Predictor, batches: list[Any]) -> float:
     """The fastest of a few runs, as the others were disturbed; the first one does not count."""
     predictor.run(*batches)
-    times = []
+    times: list[float] = []
     end = time.perf_counter() + _SECONDS_A_SIZE
     while not times or time.perf_counter() < end:
         start = time.perf_counter()

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from urllib.parse import parse_qs
-
-import numpy as np
 
 from bench_export.card import Card
 from bench_export.serving.answers import AnswerWriter
@@ -27,6 +26,8 @@ from bench_export.serving.uploads import Upload, check_format, uploads_of
 
 __all__ = ["PredictEndpoint"]
 
+_log = logging.getLogger("bench.serve")
+
 _PAIR_HINT = "curl -F first=@a.jpg -F second=@b.jpg URL"
 _PARSE_ASIDE = 2**20  # bytes; a larger form is parsed in a thread, so that others are not kept waiting
 
@@ -43,19 +44,23 @@ class PredictEndpoint:
         """Answer one request."""
         start = time.perf_counter()
         self._under_way += 1
+        status = 200
         try:
-            body = await self._answer(scope, receive, start)
+            await respond(send, 200, b"application/json", await self._answer(scope, receive, start))
         except Refusal as refusal:
+            status = refusal.status
             await respond_refusal(send, refusal)
-            self._metrics.count_request("/predict", refusal.status)
         except Disconnected:
             return
-        else:
-            await respond(send, 200, b"application/json", body)
-            self._metrics.count_request("/predict", 200)
-            self._metrics.latency_s.add(time.perf_counter() - start)
+        except Exception:  # noqa: BLE001  # a bug, or a broken model; the client is told, and the log has it
+            status = 500
+            _log.exception("the model has failed")
+            await respond_refusal(send, Refusal(500, "failed", "the model has failed on this request"))
         finally:
             self._under_way -= 1
+        self._metrics.count_request("/predict", status)
+        if status == 200:  # noqa: PLR2004  # OK
+            self._metrics.latency_s.add(time.perf_counter() - start)
 
     async def _answer(self, scope: Scope, receive: Receive, start: float) -> bytes:
         if self._under_way > self._limits.max_waiting:
@@ -76,30 +81,34 @@ class PredictEndpoint:
 
     def _samples(self, uploads: list[Upload]) -> list[tuple[Upload, ...]]:
         """One tuple an image or pair. Raises Refusal where the fields are not those that the task needs."""
-        pairs = self._card.task == "verification"
-        known = ("first", "second") if pairs else ("file",)
-        unknown = sorted({upload.field for upload in uploads} - set(known))
-        sides = [[upload for upload in uploads if upload.field == name] for name in known]
-        if pairs and (unknown or not sides[0] or len(sides[0]) != len(sides[1])):
-            found = ", ".join(f"{len(side)} as {name!r}" for name, side in zip(known, sides, strict=True))
-            reason = f"this model compares pairs, and the form holds {found}"
-            raise Refusal(422, "wrong_fields", reason, hint=_PAIR_HINT)
+        samples = self._pairs(uploads) if self._card.task == "verification" else self._singles(uploads)
+        for upload in uploads:
+            check_format(upload)
+        return samples
+
+    def _singles(self, uploads: list[Upload]) -> list[tuple[Upload, ...]]:
+        unknown = sorted({upload.field for upload in uploads if upload.field != "file"})
         if unknown:
             reason = f"images come in the field 'file', not in {', '.join(map(repr, unknown))}"
             raise Refusal(422, "wrong_fields", reason, hint="curl -F file=@photo.jpg URL")
-        for upload in uploads:
-            check_format(upload)
+        return [(upload,) for upload in uploads]
+
+    def _pairs(self, uploads: list[Upload]) -> list[tuple[Upload, ...]]:
+        sides = [[upload for upload in uploads if upload.field == name] for name in ("first", "second")]
+        first, second = map(len, sides)
+        if not first or first != second or first + second != len(uploads):
+            reason = f"this model compares pairs, and the form holds {first} images as 'first', {second} as 'second'"
+            raise Refusal(422, "wrong_fields", reason, hint=_PAIR_HINT)
         return list(zip(*sides, strict=True))
 
 
 def _refuse_bad(samples: list[tuple[Upload, ...]], answers: list[Answer]) -> None:
-    """Raise Refusal where an image is bad, or the model answers one with no number; all of them are named."""
-    reasons = []
-    for files, answer in zip(samples, answers, strict=True):
-        if answer.bad is not None:
-            reasons.append(f"{' and '.join(file.title() for file in files)}: {answer.bad}")
-        elif not np.isfinite(answer.probabilities).all():  # type: ignore[arg-type]  # an array where nothing is bad
-            reasons.append(f"{' and '.join(file.title() for file in files)}: the model's answer is not a number")
+    """Raise Refusal where an image is bad; all of them are named."""
+    reasons = [
+        f"{' and '.join(file.title() for file in files)}: {answer.bad}"
+        for files, answer in zip(samples, answers, strict=True)
+        if answer.bad is not None
+    ]
     if reasons:
         raise Refusal(422, "bad_image", "; ".join(reasons), hint="open it with an image viewer and save it again")
 

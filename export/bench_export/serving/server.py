@@ -155,7 +155,7 @@ def _server(batcher: Batcher, settings: Settings, *, names: Iterable[str]) -> uv
 
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
     config = uvicorn.Config(
-        build(batcher.predictor, batcher, limits=settings.limits, names=names),  # type: ignore[arg-type]  # ASGI either way
+        build(batcher.predictor, batcher, limits=settings.limits, names=names),
         http=http_protocol(),
         ws="none",
         lifespan="on",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from bench_export.serving.limits import Refusal
@@ -50,10 +51,7 @@ def uploads_of(content_type: bytes | None, body: bytes, *, max_images: int) -> l
 
     Raises Refusal: 415 for another type, 400 for a broken form, 413 for too many images, 422 for none.
     """
-    from python_multipart.multipart import parse_options_header
-
-    kind, options = parse_options_header((content_type or b"").decode("latin-1"))
-    name = kind.decode("latin-1")
+    name, boundary = _kind(content_type or b"")
     if name.startswith("image/") or name in _RAW_TYPES:
         if not body:
             raise Refusal(422, "no_image", "the body is empty", hint=_CURL_HINT)
@@ -66,10 +64,23 @@ def uploads_of(content_type: bytes | None, body: bytes, *, max_images: int) -> l
             " application/octet-stream is",
             hint=_CURL_HINT,
         )
-    uploads = _parse(options.get(b"boundary", b""), body, max_images)
+    uploads = _parse(boundary, body, max_images)
     if not uploads:
         raise Refusal(422, "no_image", "the form holds no file", hint=_CURL_HINT)
     return uploads
+
+
+def _kind(content_type: bytes) -> tuple[str, bytes]:
+    """The media type and the boundary; known ones are kept, as clients repeat them."""
+    return _known_kind(content_type) if len(content_type) <= _MAX_NAME else _known_kind.__wrapped__(content_type)
+
+
+@lru_cache(256)
+def _known_kind(content_type: bytes) -> tuple[str, bytes]:
+    from python_multipart.multipart import parse_options_header
+
+    kind, options = parse_options_header(content_type.decode("latin-1"))
+    return kind.decode("latin-1"), options.get(b"boundary", b"")
 
 
 def check_format(upload: Upload) -> None:

@@ -82,7 +82,7 @@ def test_torch_beside_a_file_needs_its_run(toy_models: ModuleType, tmp_path: Pat
 
 def test_an_unknown_kind_names_the_near_miss(toy_models: ModuleType, tmp_path: Path) -> None:
     path = toy_models.classifier(tmp_path / "model.onnx")
-    with pytest.raises(RecipeError, match="ort-int9.*ort-int8"):
+    with pytest.raises(RecipeError, match=r"ort-int9.*ort-int8"):
         find_candidates([str(path)], ["ort-int9"])
 
 

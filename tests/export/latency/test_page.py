@@ -137,6 +137,13 @@ def test_nothing_is_drawn_of_a_single_block_or_batch(latency_record: dict[str, A
     assert batches_plot(latency_record["by_batch"][:1], ["torch"]) is None
 
 
+def test_an_interval_that_reaches_below_nothing_leaves_the_plot_readable(latency_record: dict[str, Any]) -> None:
+    entries = [{**one, "low": -3.0} for one in latency_record["by_batch"]]
+    svg = batches_plot(entries, ["torch", "ort", "ort-int8"])
+    assert svg is not None
+    assert {">100</text>", ">1,000</text>"} <= set(re.findall(r">[\d,]+</text>", svg))
+
+
 def test_an_axis_with_little_on_it_has_ticks_too(latency_record: dict[str, Any]) -> None:
     svg = distribution_plot(latency_record["candidates"][:1], "compute")
     assert svg is not None

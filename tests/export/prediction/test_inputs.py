@@ -85,6 +85,11 @@ def test_a_missing_path_is_named_before_anything_runs(photos: Path) -> None:
         images(photos / "red.png", photos / "rde.png")
 
 
+def test_a_name_that_is_too_long_for_a_file_is_missing_too() -> None:
+    with pytest.raises(RecipeError, match="no such file or folder"):
+        images("x" * 5000)
+
+
 @pytest.mark.parametrize(("pattern", "what"), [("empty", "folder"), ("*.webp", "pattern")])
 def test_nothing_found_is_said(photos: Path, pattern: str, what: str) -> None:
     (photos / "empty").mkdir()

@@ -54,7 +54,7 @@ def test_the_card_says_all_that_is_known(run_bench: Run, described: Path) -> Non
         "quantisation calibrated by entropy on 1,024 training images; kept in float: features.0, head",
         "tuning intra op threads 2, spinning False",
         "dataset gtsrb, fingerprint 48d084e1e3f4, 1,300 train, 130 test",
-        "recipe toy, digest dddddddddddd",
+        "recipe toy, digest ",
         "run 20261126-000000-0000-s0, seed 0, objective val_accuracy",
         "git abcdef012345 with changes",
         "plugins cnn (visionbench 0.2.0)",
@@ -104,6 +104,18 @@ def test_json_holds_the_card_whole(run_bench: Run, described: Path) -> None:
     assert value["file"]["inputs"] == [{"name": "images", "type": "uint8", "shape": ["N", "H", "W", 3]}]
     assert value["file"]["size_mb"] == pytest.approx(described.stat().st_size / 1e6)
     assert value["missing"] == []
+
+
+def test_json_leaves_out_what_only_verify_reads(run_bench: Run, toy_models: ModuleType, tmp_path: Path) -> None:
+    gate = {"passed": True, "samples": {"total": 7, "answers": "eNoB"}, "probes": {"trained": "eNoB"}}
+    value = json.loads(run_bench("inspect", toy_models.classifier(tmp_path / "m.onnx", gate=gate), "--json").out)
+    assert value["card"]["gate"] == {"passed": True, "samples": {"total": 7}}
+
+
+def test_a_size_that_is_no_square_says_which_side_is_which(toy_models: ModuleType, tmp_path: Path) -> None:
+    card = read_card(toy_models.classifier(tmp_path / "m.onnx", size=(8, 12)))
+    assert card is not None
+    assert "12 x 8 pixels (width x height, bilinear)" in dict(card_lines(card))["preprocessing"]
 
 
 def test_the_recipe_is_printed_as_it_was(

@@ -154,6 +154,21 @@ def test_a_file_with_bad_images_is_written_all_the_same(
     assert len(rows((tmp_path / "a.csv").read_text(encoding="utf-8"))) == 6
 
 
+def test_a_file_that_cannot_be_written_is_said(run_bench: Run, colours: Path, photos: Path) -> None:
+    told = run_bench("predict", colours, photos, "--output", photos / "red.png" / "answers.csv")
+    assert told.code == 1
+    assert "answers.csv: cannot be written" in told.err
+
+
+def test_a_reader_that_has_enough_ends_it_quietly(colours: Path, photos: Path) -> None:
+    (photos / "list.txt").write_text("red.png\n" * 1000, encoding="utf-8")
+    command = f"{sys.executable} -m bench predict {colours} {photos / 'list.txt'} | head -1"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["image", "class", "probability"]
+    assert "Traceback" not in done.stderr
+    assert "Broken" not in done.stderr
+
+
 def test_of_a_bad_pair_the_side_is_named(run_bench: Run, pairs: Path, bad_photos: Path) -> None:
     told = run_bench("predict", pairs, bad_photos / "red.png", bad_photos / "empty.png")
     assert told.code == 1

@@ -41,6 +41,7 @@ class Browser:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._file.close()
         self._socket.close()
         self._program.terminate()
         self._program.wait(20)

@@ -12,8 +12,8 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from serving_process import running  # noqa: E402  # found beside this file
-from wire import encoded  # noqa: E402
+from serving_process import running  # found beside this file
+from wire import encoded
 
 
 @pytest.fixture(scope="session")

@@ -54,7 +54,7 @@ def malformed(chance: random.Random) -> bytes:
         ),
         lambda: sized(FORM[: chance.randrange(len(FORM))], TYPE),
         lambda: sized(giant(chance.choice([1, 3000, 60_000, 2**31 - 1]), chance.choice([1, 3000, 60_000, 2**31 - 1]))),
-        lambda: head(Content_Length=str(10 ** chance.randrange(25)), Content_Type="image/png") + noise,
+        lambda: head(Content_Length=str(10 ** chance.randrange(25)), Content_Type="image/png", Expect="100-continue"),
         lambda: head(Content_Length=chance.choice(["-1", "x", "1e3", "٣".encode().decode("latin-1"), "5, 5"])) + noise,
         lambda: (
             head(Transfer_Encoding="chunked", Content_Type="image/png")

@@ -25,6 +25,7 @@
     try { answer = await response.json(); } catch { /* said below */ }
     if (response.ok && answer) return answer;
     const error = answer && answer.error;
+    for (const file of body.values()) if (error && error.reason.startsWith(`${file.name}: `)) error.reason = error.reason.slice(file.name.length + 2);
     throw new Error(error ? sentence(error.reason) + (error.hint ? " " + sentence(inWords(error)) : "") : `The server answered ${response.status}.`);
   }
   async function readable(form) {

@@ -1,0 +1,183 @@
+"""bench export, from a trained run to files that count, on the command line's own way."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from bench import run as stages
+from bench.cli import cli
+from bench.errors import BenchError, GateError
+from bench.progress import Progress
+from bench.recipe import parse
+from bench.record import Run
+from bench.stages import checkpoint
+from bench_export import load
+from bench_export.card import read_card
+from bench_export.export_run import export_run, file_name
+
+RECIPE = """
+experiment = "small"
+[dataset]
+name = "digits"
+[data]
+size = 12
+[model]
+name = "cnn"
+channels = [4, 8]
+[train]
+epochs = 1
+[compute]
+threads = 1
+precision = "fp32"
+memory_format = "contiguous"
+[export]
+calibration_images = 64
+"""
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of all runs, with a finished one in it."""
+    place = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BENCH_RUNS", str(place / "runs"))
+        patch.setenv("BENCH_TRACKING", "off")
+        stages.run(parse(RECIPE, path=place / "small.toml"), progress=Progress())
+    return place / "runs"
+
+
+@pytest.fixture
+def run(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """A copy of the run, in a place of its own."""
+    shutil.copytree(trained, tmp_path / "runs")
+    monkeypatch.setenv("BENCH_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("BENCH_TRACKING", "off")
+    monkeypatch.chdir(tmp_path)
+    (folder,) = (tmp_path / "runs" / "small").iterdir()
+    return Run(folder)
+
+
+def bench(*arguments: str) -> Any:
+    return CliRunner().invoke(cli, arguments, catch_exceptions=True)
+
+
+def test_every_precision_becomes_a_file_that_says_what_it_is(run: Run) -> None:
+    done = bench("export", "--onnx", "--precision", "all", "--json")
+    assert done.exception is None, done.output
+    exports = json.loads(done.stdout)["exports"]
+    assert [(one["precision"], one["accepted"]) for one in exports] == [("fp32", True), ("fp16", True), ("int8", True)]
+    assert sorted(path.name for path in (run.folder / "export").iterdir()) == sorted(
+        [
+            *(file_name(one) for one in ("fp32", "fp16", "int8")),
+            "model.gate.json",
+            "model.fp16.gate.json",
+            "model.int8.gate.json",
+        ]
+    )
+    card = read_card(run.folder / "export" / "model.onnx")
+    info = run.info()
+    assert card is not None
+    assert (card.run, card.run_id, card.experiment) == (run.name, info["id"], "small")
+    assert card.recipe == (run.folder / "recipe.toml").read_text()
+    assert card.metrics == info["metrics"]
+    assert card.dataset["fingerprint"] == info["dataset"]["fingerprint"]
+    assert card.gate is not None
+    assert card.gate["passed"]
+    assert card.gate["agreement"] == 1.0
+    assert {"onnx", "numpy"} <= set(card.versions)
+    assert exports[2]["quantisation"]["calibration"] in {"minmax", "entropy", "percentile"}
+
+
+def test_the_file_gives_the_recorded_predictions(run: Run) -> None:
+    from bench.stages.restore import restore
+    from bench.stages.setup import load_data
+
+    (exported,) = export_run(run)
+    restored = restore(run.folder)
+    test = load_data(restored.recipe, restored.plan, Progress()).splits["test"]
+    with np.load(run.folder / "predictions" / "test.npz") as recorded:
+        found = load(exported.path).predict(list(test.images[test.rows]))
+        assert np.abs(found.probabilities - recorded["probabilities"]).max() < 1e-4
+        assert (found.guesses == recorded["guesses"]).all()
+
+
+def test_without_a_name_the_choice_is_said(run: Run) -> None:
+    done = bench("export", "--onnx")
+    assert done.exception is None, done.output
+    assert run.name in done.stderr
+    assert "best val_accuracy" in done.stderr
+    assert "passed" in done.stdout
+    assert "model.onnx" in done.stdout
+
+
+def test_raw_leaves_pre_and_postprocessing_out_and_is_judged_all_the_same(run: Run) -> None:
+    (exported,) = export_run(run, raw=True)
+    assert exported.accepted
+    assert exported.path.name == "model.raw.onnx"
+    opened = load(exported.path)
+    assert opened.session.inputs == ("normalised",)
+    assert opened.session.outputs == ("outputs",)
+    assert exported.registration is None
+
+
+def test_a_rejected_file_is_kept_with_its_report_exits_4_and_replaces_the_accepted_one(run: Run) -> None:
+    assert bench("export", "--onnx").exception is None
+    weights = run.folder / "model.safetensors"
+    tensors, state = checkpoint.load(weights)
+    name = next(name for name, tensor in tensors.items() if tensor.dtype.is_floating_point and tensor.dim() > 1)
+    tensors[name].view(-1)[0] = float("nan")
+    checkpoint.save(weights, tensors, state)
+    done = bench("export", "--onnx")
+    assert isinstance(done.exception, GateError)
+    assert done.exception.exit_code == 4
+    assert "not finite" in str(done.exception)
+    assert "departs first at" in str(done.exception)
+    folder = run.folder / "export"
+    assert sorted(path.name for path in folder.iterdir()) == ["model.gate.json", "model.rejected.onnx"]
+    report = json.loads((folder / "model.gate.json").read_text())
+    assert not report["passed"]
+    assert report["file"] == "model.rejected.onnx"
+    assert report["departure"] in str(done.exception)
+    card = read_card(folder / "model.rejected.onnx")
+    assert card is not None
+    assert card.gate is not None
+    assert not card.gate["passed"]
+
+
+def test_limits_come_from_the_recipe(run: Run) -> None:
+    recipe = run.folder / "recipe.toml"
+    recipe.write_text(recipe.read_text() + "[export.gate]\nfp32_max_difference = 1e-15\n")
+    (exported,) = export_run(run)
+    assert not exported.accepted
+    assert "the limit is 1e-15" in exported.report["reasons"][0]
+
+
+def test_files_go_where_out_says(run: Run, tmp_path: Path) -> None:
+    (exported,) = export_run(run, out=tmp_path / "shipped")
+    assert exported.path == tmp_path / "shipped" / "model.onnx"
+    assert not (run.folder / "export").exists()
+
+
+@pytest.mark.parametrize("status", ["running", "failed", "interrupted"])
+def test_a_run_without_a_finished_model_is_refused(run: Run, status: str) -> None:
+    run.update(status=status, process={})
+    with pytest.raises(BenchError, match="it has no finished model"):
+        export_run(run)
+
+
+def test_another_dataset_than_the_recorded_one_is_refused(run: Run) -> None:
+    run.update(dataset={**run.info()["dataset"], "fingerprint": "0" * 64})
+    with pytest.raises(BenchError, match="the dataset has changed"):
+        export_run(run)
+
+
+def test_the_format_has_to_be_said(run: Run) -> None:
+    done = bench("export", run.name)
+    assert "--onnx" in str(done.exception)
