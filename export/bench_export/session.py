@@ -18,13 +18,31 @@ if TYPE_CHECKING:
 
 __all__ = ["Session", "check_file", "open_session"]
 
-_PROVIDERS = {"cpu": ["CPUExecutionProvider"], "cuda": ["CUDAExecutionProvider", "CPUExecutionProvider"]}
+_PROVIDERS: dict[str, tuple[str, ...]] = {
+    "cpu": ("CPUExecutionProvider",),
+    "cuda": ("CUDAExecutionProvider", "CPUExecutionProvider"),
+}
+#: Without TF32, whose 10 bits of mantissa would change the answers, and the pixels of a resized image.
+_PROVIDER_OPTIONS: dict[str, dict[str, str]] = {"CUDAExecutionProvider": {"use_tf32": "0"}, "CPUExecutionProvider": {}}
 _RECORD_NODES = "session.record_ep_graph_assignment_info"
 #: What onnxruntime computes on the CPU on purpose, however much CUDA is asked for: sizes, a few numbers each. All of it
 #: has kernels for CUDA, so that none of it is here for want of one.
 _SHAPE_ARITHMETIC = {
-    *("Add", "Cast", "Ceil", "Concat", "Div", "Equal", "Expand", "Floor", "Gather", "Identity", "Max", "Min", "Mul"),
-    *("Range", "ReduceProd", "Reshape", "Round", "Shape", "Size", "Slice", "Split", "Squeeze", "Sub", "Unsqueeze"),
+    *("Add", "Cast", "Ceil", "Concat", "Div", "Equal", "Expand", "Floor", "Gather", "Identity", "If", "Max", "Min"),
+    *(
+        "Mul",
+        "Range",
+        "ReduceProd",
+        "Reshape",
+        "Round",
+        "Shape",
+        "Size",
+        "Slice",
+        "Split",
+        "Squeeze",
+        "Sub",
+        "Unsqueeze",
+    ),
     *("Where",),
 }
 _ERROR = 3  # onnxruntime's severity: its warnings on optimisations concern nobody who uses it
@@ -109,7 +127,9 @@ def open_session(
     threads = threads or tuning.get("intra_op_threads")
     options = _options(threads, tuning, profile_nodes=profile_nodes or device == "cuda")
     try:
-        inference = onnxruntime.InferenceSession(str(path), options, providers=asked)
+        inference = onnxruntime.InferenceSession(
+            str(path), options, providers=[(name, _PROVIDER_OPTIONS[name]) for name in asked]
+        )
     except Exception as cause:  # onnxruntime's own classes share no base but Exception
         raise _explained(path, cause) from cause
     if device == "cuda" and "CUDAExecutionProvider" not in inference.get_providers():

@@ -74,7 +74,10 @@ def trained() -> torch.nn.Module:
 
 @pytest.fixture(scope="module")
 def subject() -> Subject:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)  # two threads beside a busy neighbour are slower than one
     network = trained()
+    torch.set_num_threads(before)
     names = tuple(str(number) for number in range(CLASSES))
     fp32 = convert_core(network, DataSpec("classification", names, 3, (SIDE, SIDE))).proto
     images, labels = drawn(1000, seed=2)

@@ -67,7 +67,7 @@ def test_the_record_is_plain_json_with_all_its_parts(record: dict[str, Any]) -> 
     assert one["providers_used"] == ["CPUExecutionProvider"]
     assert one["nodes"]["CPUExecutionProvider"] > 3
     assert (one["threads"], one["batch"]) == (1, 1)
-    assert one["peak_memory_mb"] > 20
+    assert 20 < one["peak_memory_mb"] < 150
     assert one["size_mb"] > 0
     assert min(one["cold_start"].values()) > 0
     assert {"machine", "before", "during", "after"} <= set(record["conditions"])
