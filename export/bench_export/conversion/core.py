@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.errors import BenchError
+from bench.errors import BenchError, GateError
 from bench_export.conversion.failure import quiet, reason_of, where_it_fails
 from bench_export.conversion.proof import differing_batch, example
 
@@ -50,14 +50,17 @@ def convert_core(model: torch.nn.Module, spec: DataSpec) -> Core:
 
     A copy is converted, in eval mode and float32 on the CPU; the model stays as it is. By torch's dynamo exporter, or by
     the older one where that fails. What comes out has been compared with torch at batches of 1, 2 and 5 images. Raises
-    BenchError, naming operator and module, where neither exporter converts the model.
+    BenchError, naming operator and module, where neither exporter converts the model, and GateError where what they
+    make of it answers otherwise.
     """
     network = _copied(model)
     reasons: list[str] = []
+    converted = False
     for exporter, convert in (("dynamo", _by_dynamo), ("torchscript", _by_torchscript)):
         try:
             with quiet():
                 proto = convert(network, spec)
+            converted = True
             reason = differing_batch(proto, network, spec)
         except Exception as cause:  # noqa: BLE001  # exporters raise whatever they stumble over
             reason = reason_of(cause)
@@ -66,7 +69,8 @@ def convert_core(model: torch.nn.Module, spec: DataSpec) -> Core:
                 opset = next(known.version for known in proto.opset_import if not known.domain)
                 return Core(proto, exporter, int(opset), reasons[0] if reasons else None)
         reasons.append(reason)
-    raise BenchError(
+    kind = GateError if converted else BenchError
+    raise kind(
         f"the model {type(model).__name__} cannot be exported to ONNX: {where_it_fails(network, spec, reasons)}",
         hint="replace that operation in the model by one that ONNX has, or export another run",
     )
