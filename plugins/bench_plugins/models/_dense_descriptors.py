@@ -15,6 +15,9 @@ __all__ = ["CELL", "SIFT_CELLS", "CosineCodes", "Gabor", "LocalBinaryPatterns", 
 #: Side of a histogram's cell and the step to the next one, in pixels.
 CELL, CELL_STRIDE = 20, 10
 
+#: A response of a cosine filter (images in 0..1) that is no rounding error of 0, as flat and symmetric places have it.
+ABOVE_ZERO = 1e-5
+
 #: A neighbour must be brighter by more than half a grey level, or the noise of flat regions decides.
 BRIGHTER = 0.0025
 NUM_NEIGHBOURS, NUM_UNIFORM = 8, 58
@@ -100,7 +103,7 @@ class CosineCodes(nn.Module):
 
     def forward(self, faces: torch.Tensor) -> torch.Tensor:
         """Faces N,1,H,W -> N,F."""
-        codes = ((_filtered(faces, self.filters) > 0).float() * self.powers).sum(1, keepdim=True)
+        codes = ((_filtered(faces, self.filters) > ABOVE_ZERO).float() * self.powers).sum(1, keepdim=True)
         return self.histograms(codes)  # type: ignore[no-any-return]  # torch types a module's call as Any
 
 
