@@ -9,6 +9,7 @@ runs/EXPERIMENT/RUN/
     predictions/       SPLIT.npz: ids, labels, probabilities
     checkpoints/       last.safetensors, best.safetensors
     model.safetensors  the result's weights
+    export/            ONNX files, the gate's reports, latencies
     figures/           PNG
     manifest.json      the sha256 of each of these
 """

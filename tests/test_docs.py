@@ -88,7 +88,8 @@ def test_commands_were_found() -> None:
 
 def test_the_table_of_commands_is_their_help() -> None:
     listed = {code(command)[0].removeprefix("bench "): text for command, text in rows(README, "## Commands")}
-    assert listed == {name: command.get_short_help_str(200) for name, command in cli.commands.items()}
+    own = {name: command.get_short_help_str(200) for name, command in cli.commands.items()}
+    assert listed == own | {name: registry.find("commands", name).summary() for name in registry.installed("commands")}
 
 
 def test_the_examples_of_the_help_keep_their_lines() -> None:
@@ -216,6 +217,10 @@ def tree() -> set[str]:
 def test_every_module_stands_in_the_tree() -> None:
     modules = {file.relative_to(ROOT).as_posix() for file in (ROOT / "bench").rglob("*.py")}
     assert {name for name in modules if not name.endswith("/__init__.py")} - tree() == set()
+    exports = {file.relative_to(ROOT).as_posix() for file in (ROOT / "export" / "bench_export").glob("*.py")}
+    assert {name for name in exports if not name.endswith("/__init__.py")} - tree() == set()
+    packages = {file.parent.relative_to(ROOT).as_posix() for file in (ROOT / "export").glob("*/*/__init__.py")}
+    assert {f"{name}/" for name in packages} - tree() == set()
 
 
 def test_what_stands_in_the_tree_exists() -> None:

@@ -17,7 +17,16 @@ from bench.files import write_json
 from bench.progress import Progress
 from bench_export.card import Card, Precision, read_card, write_card
 from bench_export.choice import objective_of
-from bench_export.export_steps import as_exported, core_inputs, loss_on, make_card, preprocessing_of, settle
+from bench_export.export_steps import (
+    as_exported,
+    core_inputs,
+    file_name,
+    loss_on,
+    make_card,
+    preprocessing_of,
+    quantisation_facts,
+    settle,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,9 +41,12 @@ if TYPE_CHECKING:
     from bench_export.predictor import Predictor
     from bench_export.registry import Registration
 
-__all__ = ["PRECISIONS", "Exported", "export_run", "file_name"]
+__all__ = ["PRECISIONS", "Exported", "export_run"]
 
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
+
+#: Images that show where float16 is too narrow; one batch.
+_HALF_SAMPLES = 32
 
 #: Images that decide between calibrations.
 _SELECTION = 1024
@@ -61,12 +73,6 @@ class Exported:
     def accepted(self) -> bool:
         """Whether the gate holds."""
         return bool(self.report["passed"])
-
-
-def file_name(precision: str, *, raw: bool = False) -> str:
-    """What a file of this precision is called: model.onnx, model.int8.onnx, model.raw.onnx."""
-    parts = ["model", *(["raw"] if raw else []), *([] if precision == "fp32" else [precision]), "onnx"]
-    return ".".join(parts)
 
 
 def export_run(
@@ -130,7 +136,8 @@ class _Job:
     def _fp16(self) -> Exported:
         from bench_export.conversion.half import to_half
 
-        return self._judged(to_half(self.core.proto), "fp16")
+        (batch,) = core_inputs(self.restored, self.material.training(_HALF_SAMPLES))
+        return self._judged(to_half(self.core.proto, samples=batch), "fp16")
 
     def _int8(self) -> Exported:
         """Quantised, with as many layers in float as it takes until the gate holds."""
@@ -150,13 +157,7 @@ class _Job:
                 allowed_loss=allowed,
                 report=lambda done, total: self.progress.advance("choosing the calibration of int8", done, total),
             )
-            how = {
-                "calibration": quantised.calibration,
-                "calibration_images": len(training),
-                "selected_on": f"{len(selection):,} {selection.name} samples",
-                "kept_float": list(quantised.kept_float),
-                "tried": quantised.tried,
-            }
+            how = quantisation_facts(quantised, training, selection)
             exported = self._judged(quantised.proto, "int8", quantisation=how)
             lost = -float(exported.report["accuracy"].get("difference_points", 0.0))
             if exported.accepted or lost <= table.gate.int8_accuracy_loss or attempt == _ATTEMPTS:

@@ -22,11 +22,27 @@ if TYPE_CHECKING:
     from bench.record import Run
     from bench.stages.restore import Restored
     from bench_export.conversion.core import Core
+    from bench_export.conversion.quantise import Quantised
     from bench_export.gate.samples import Samples
 
-__all__ = ["as_exported", "core_inputs", "loss_on", "make_card", "preprocessing_of", "settle"]
+__all__ = [
+    "as_exported",
+    "core_inputs",
+    "file_name",
+    "loss_on",
+    "make_card",
+    "preprocessing_of",
+    "quantisation_facts",
+    "settle",
+]
 
 _BATCH = 32
+
+
+def file_name(precision: str, *, raw: bool = False) -> str:
+    """What a file of this precision is called: model.onnx, model.int8.onnx, model.raw.onnx."""
+    parts = ["model", *(["raw"] if raw else []), *([] if precision == "fp32" else [precision]), "onnx"]
+    return ".".join(parts)
 
 
 def preprocessing_of(restored: Restored, *, in_graph: bool = True) -> Preprocessing:
@@ -116,6 +132,20 @@ def loss_on(restored: Restored, samples: Samples) -> Callable[[onnx.ModelProto],
         return 100 * (trained - right(to_probabilities(outputs, loss)))
 
     return lost
+
+
+def quantisation_facts(quantised: Quantised, training: Samples, selection: Samples) -> dict[str, Any]:
+    """How an int8 model came about, for its card."""
+    return {
+        "calibration": quantised.calibration,
+        "calibration_images": len(training),
+        "selected_on": f"{len(selection):,} {selection.name} samples",
+        "loss_points": quantised.loss,
+        "layers": quantised.num_layers,
+        "kept_float": list(quantised.kept_float),
+        "remark": quantised.remark,
+        "tried": quantised.tried,
+    }
 
 
 def settle(unproven: Path, *, accepted: bool) -> Path:

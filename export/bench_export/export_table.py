@@ -55,8 +55,9 @@ def print_exports(done: Sequence[Exported]) -> None:
     note = f" ({report['note']})" if report["note"] else ""
     console.print(f"judged on {report['samples']:,} {report['split']} samples, in batches of 1, 2 and 7{note}")
     for one in done:
-        if one.card.exporter.get("fallback_reason"):
-            console.print(Text(f"exported by {one.card.exporter['name']}", style="dim"))
+        how = one.card.quantisation
+        if how and len(how["kept_float"]) == how["layers"]:  # int8 in name only
+            console.print(f"{one.precision}: {how['remark']}")
         console.print(f"{one.precision}: {one.path}", soft_wrap=True)
         if one.registration:
             kind = one.registration
@@ -84,7 +85,8 @@ def _difference(one: Exported) -> str:
 
 
 def _kept_float(one: Exported) -> str:
-    return "-" if one.card.quantisation is None else str(len(one.card.quantisation["kept_float"]))
+    how = one.card.quantisation
+    return "-" if how is None else f"{len(how['kept_float'])} of {how['layers']}"
 
 
 def _size(path: Path) -> int:

@@ -20,7 +20,8 @@ from bench.record import Run
 from bench.stages import checkpoint
 from bench_export import load
 from bench_export.card import read_card
-from bench_export.export_run import export_run, file_name
+from bench_export.export_run import export_run
+from bench_export.export_steps import file_name
 
 RECIPE = """
 experiment = "small"
