@@ -6,10 +6,10 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 from bench.errors import BenchError
-from bench.images import Decoding
+from bench.images import FILTERS, Decoding
 from bench.kinds import Task
 from bench_export.metadata import read_properties, write_properties
 
@@ -105,9 +105,12 @@ class Card:
                 if name.startswith(PREFIX) and name.removeprefix(PREFIX) in known
             }
             values["preprocessing"] = Preprocessing(**_with_tuples(values["preprocessing"]))
-            return cls(**_with_tuples(values))
-        except (AttributeError, KeyError, TypeError, ValueError) as cause:
+            card = cls(**_with_tuples(values))
+            if wrong := [*_wrong_fields(card), *_wrong_preprocessing(card.preprocessing)]:
+                raise ValueError(", ".join(wrong))  # noqa: TRY301  # told as any other damage
+        except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as cause:
             raise BenchError(f"its metadata are damaged: {cause!r}", hint="export it again") from cause
+        return card
 
 
 def read_card(path: Path) -> Card | None:
@@ -122,6 +125,50 @@ def write_card(path: Path, card: Card) -> None:
     """Replace a file's metadata of ours; everything else stays, and the file is replaced whole or not at all."""
     kept = {key: value for key, value in read_properties(path).items() if not key.startswith(PREFIX)}
     write_properties(path, {**kept, **card.properties()})
+
+
+def _wrong_fields(card: Card) -> list[str]:
+    """The fields that are of another kind than a card's."""
+    texts = ("loss", "experiment", "run", "run_id", "objective", "recipe", "recipe_digest", "created")
+    tables = ("dataset", "metrics", "git", "versions", "exporter")
+    optional = ("quantisation", "gate", "tuning")
+    right = {
+        "task": card.task in get_args(Task),
+        "classes": _is_tuple(card.classes, str) and len(card.classes) > 0,
+        "precision": card.precision in get_args(Precision),
+        "threshold": card.threshold is None or _is_number(card.threshold),
+        "seed": isinstance(card.seed, int),
+        "plugins": _is_tuple(card.plugins, Mapping),
+        **{name: isinstance(getattr(card, name), str) for name in texts},
+        **{name: isinstance(getattr(card, name), Mapping) for name in tables},
+        **{name: isinstance(getattr(card, name), Mapping | None) for name in optional},
+    }
+    return [name for name, holds in right.items() if not holds]
+
+
+def _wrong_preprocessing(how: Preprocessing) -> list[str]:
+    """The same of how images are prepared."""
+    size: tuple[int, ...] = how.size
+    right = {
+        "size": _is_tuple(size, int) and len(size) == 2 and min(size) > 0,  # noqa: PLR2004
+        "channels": how.channels in {1, 3},
+        "resize": how.resize in {"squash", "crop", "pad"},
+        "filter": how.filter in FILTERS,
+        "mean": _is_tuple(how.mean, int | float) and len(how.mean) == how.channels,
+        "std": _is_tuple(how.std, int | float) and len(how.std) == how.channels,
+        "max_megapixels": _is_number(how.max_megapixels),
+        "in_graph": isinstance(how.in_graph, bool),
+    }
+    return [f"preprocessing.{name}" for name, holds in right.items() if not holds]
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float)
+
+
+def _is_tuple(value: object, kind: Any) -> bool:
+    """Whether it is a tuple of such values."""
+    return isinstance(value, tuple) and all(isinstance(one, kind) for one in value)
 
 
 def _with_tuples(values: Mapping[str, Any]) -> dict[str, Any]:

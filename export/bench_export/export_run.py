@@ -17,15 +17,15 @@ from bench.files import write_json
 from bench.progress import Progress
 from bench_export.card import Card, Precision, read_card, write_card
 from bench_export.choice import objective_of
+from bench_export.export_files import file_name, make_room, settle, unproven
 from bench_export.export_steps import (
     as_exported,
     core_inputs,
-    file_name,
+    kept,
     loss_on,
     make_card,
     preprocessing_of,
     quantisation_facts,
-    settle,
 )
 
 if TYPE_CHECKING:
@@ -50,9 +50,6 @@ _HALF_SAMPLES = 32
 
 #: Images that decide between calibrations.
 _SELECTION = 1024
-
-#: How often int8 is tried again with more layers in float where the gate asks for less loss than the selection showed.
-_ATTEMPTS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,13 +94,15 @@ def export_run(
     progress = progress or Progress()
     if (status := run.status()) != "finished":
         raise BenchError(f"run {run.name} is {status}: it has no finished model", hint="bench run RECIPE --resume")
+    folder = out or run.folder / "export"
+    make_room(folder)
     restored = restore(run.folder)
     material = open_material(run, restored.recipe, restored.plan, progress)
     progress.note("converting the model to ONNX")
     core = convert_core(restored.model, restored.spec)
     if core.fallback_reason:
         progress.warn(f"the newer exporter failed, the older one was used: {core.fallback_reason}")
-    job = _Job(run, restored, material, core, raw, out or run.folder / "export", progress)
+    job = _Job(run, restored, material, core, raw, folder, progress)
     return [job.finish(exported, register=register) for exported in job.export(precisions)]
 
 
@@ -127,11 +126,8 @@ class _Job:
         self._samples = self.material.gate()
         self._known = reference_answers(self.restored.predict, self._samples, self.progress.advance)
         for precision in precisions:
-            attempt = {"fp32": self._fp32, "fp16": self._fp16, "int8": self._int8}[precision]
-            yield attempt()
-
-    def _fp32(self) -> Exported:
-        return self._judged(self.core.proto, "fp32")
+            rounded = {"fp16": self._fp16, "int8": self._int8}.get(precision)
+            yield rounded() if rounded else self._judged(self.core.proto, "fp32")
 
     def _fp16(self) -> Exported:
         from bench_export.conversion.half import to_half
@@ -141,71 +137,67 @@ class _Job:
 
     def _int8(self) -> Exported:
         """Quantised, with as many layers in float as it takes until the gate holds."""
-        from bench_export.conversion.quantise import quantise
+        from bench_export.conversion.quantise import Quantiser
 
         table = self.restored.recipe.export
         training = self.material.training(table.calibration_images)
-        calibration = list(core_inputs(self.restored, training))
         selection = self.material.selection(_SELECTION)
-        loss = loss_on(self.restored, selection)
-        allowed = table.gate.int8_accuracy_loss
-        for attempt in range(1, _ATTEMPTS + 1):
-            quantised = quantise(
-                self.core.proto,
-                calibration=calibration,
-                accuracy_loss=loss,
-                allowed_loss=allowed,
-                report=lambda done, total: self.progress.advance("choosing the calibration of int8", done, total),
-            )
+        quantiser = Quantiser(
+            self.core.proto,
+            calibration=list(core_inputs(self.restored, training)),
+            accuracy_loss=loss_on(self.restored, selection),
+            report=lambda done, total: self.progress.advance("choosing what becomes int8", done, total),
+        )
+        least = 0
+        while True:
+            quantised = quantiser.within(table.gate.int8_accuracy_loss, least_float=least)
             how = quantisation_facts(quantised, training, selection)
             exported = self._judged(quantised.proto, "int8", quantisation=how)
             lost = -float(exported.report["accuracy"].get("difference_points", 0.0))
-            if exported.accepted or lost <= table.gate.int8_accuracy_loss or attempt == _ATTEMPTS:
+            kept = len(quantised.kept_float)
+            if exported.accepted or lost <= table.gate.int8_accuracy_loss or kept == quantised.num_layers:
                 return exported
-            # The selection showed less loss than the gate: ask for less of it, so that more layers stay in float.
-            allowed = allowed / 4 if attempt == 1 else 0.0
-        raise AssertionError  # the last attempt has returned
+            # The gate sees more than the selection did, so that more layers have to stay in float.
+            least = max(1, 2 * kept)
+            self.progress.note(f"int8 loses {lost:.2f} points on the gate's samples: {least} layers or more stay float")
 
     def _judged(
         self, proto: onnx.ModelProto, precision: Precision, *, quantisation: dict[str, Any] | None = None
     ) -> Exported:
         """Write the file, ask it, and name it by the outcome."""
         from bench_export.conversion.join import write
-        from bench_export.gate.judge import judge
         from bench_export.predictor import load
 
-        assert self._samples is not None  # noqa: S101  # export() has set it
+        assert self._samples is not None and self._known is not None  # noqa: S101, PT018  # export() has set them
         card = make_card(self.run, self.restored, self.core, precision, raw=self.raw, quantisation=quantisation)
-        unproven = self.folder / ".unproven" / file_name(precision, raw=self.raw)
-        write(self._whole(proto), unproven, card)
-        candidate = load(unproven, device="cpu", tuning={})
+        with unproven(self.folder, file_name(precision, raw=self.raw)) as path:
+            write(self._whole(proto), path, card)
+            candidate = load(path, device="cpu", tuning={})
+            report = self._report(candidate)
+            departure = None if report.passed else self._departure(path, report)
+            gate = kept(report, candidate, self.restored, self._samples, self._known)
+            write_card(path, replace(card, gate=gate))
+            settled = settle(path, accepted=report.passed)
+        return Exported(settled, precision, card, report.as_json(), departure)
+
+    def _report(self, candidate: Predictor) -> GateReport:
+        """What the gate says of a file."""
+        from bench_export.gate.judge import judge
+        from bench_export.gate.probes import check_resizing
+
+        assert self._samples is not None  # noqa: S101  # export() has set it
         report = judge(
             self.restored.predict,
             candidate,
             self._samples,
-            precision=precision,
+            precision=candidate.card.precision,
             limits=self.restored.recipe.export.gate.model_dump(),
             report=self.progress.advance,
             threshold=self.restored.threshold,
             known=self._known,
         )
-        departure = None if report.passed else self._departure(unproven, report)
-        write_card(unproven, replace(card, gate=self._kept(report, candidate)))
-        return Exported(settle(unproven, accepted=report.passed), precision, card, report.as_json(), departure)
-
-    def _kept(self, report: GateReport, candidate: Predictor) -> dict[str, Any]:
-        """The report, and what `bench verify` needs to prove it again without the trained model."""
-        from bench_export.gate.answers import CannotRun
-        from bench_export.gate.probes import build_probes
-        from bench_export.gate.recorded import pack_samples
-
-        assert self._samples is not None and self._known is not None  # noqa: S101, PT018  # export() has set them
-        how = preprocessing_of(self.restored, in_graph=not self.raw)
-        try:
-            probes = build_probes(self.restored.predict, how, self.restored.spec.task, candidate=candidate)
-        except CannotRun:  # a rejected file; the report says why
-            return report.as_json()
-        return {**report.as_json(), "probes": probes, "samples": pack_samples(self._samples, self._known)}
+        check_resizing(report, candidate, preprocessing_of(self.restored), self.restored.spec.task)
+        return report
 
     def _whole(self, core: onnx.ModelProto) -> onnx.ModelProto:
         """A core with pre- and postprocessing around it, unless it is to stay raw."""
@@ -225,15 +217,16 @@ class _Job:
     def _departure(self, path: Path, report: GateReport) -> str | None:
         """Where a rejected file's answers first depart from the trained model's."""
         from bench_export.gate.departures import Trained, first_departure
+        from bench_export.gate.probes import ProbeSamples
 
         assert self._samples is not None  # noqa: S101  # export() has set it
-        found = first_departure(
-            path,
-            self._samples,
-            report,
-            preprocessing=preprocessing_of(self.restored),
-            trained=Trained(self.restored.predict, self.restored.model, self._whole(self.core.proto)),
-        )
+        how = preprocessing_of(self.restored)
+        trained = Trained(self.restored.predict, self.restored.model, self._whole(self.core.proto))
+        found = first_departure(path, self._samples, report, preprocessing=how, trained=trained)
+        if found is None and not self.raw:  # real images may all have the model's size: synthetic ones do not
+            others = ProbeSamples(how, self.restored.spec.task)
+            looked_at = replace(report, worst=[{"position": position} for position in others.larger_and_smaller])
+            found = first_departure(path, others, looked_at, preprocessing=how, trained=trained)
         return None if found is None else f"departs first at {found}"
 
     def finish(self, exported: Exported, *, register: bool) -> Exported:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,26 +22,21 @@ if TYPE_CHECKING:
     from bench.stages.restore import Restored
     from bench_export.conversion.core import Core
     from bench_export.conversion.quantise import Quantised
+    from bench_export.gate.report import GateReport
     from bench_export.gate.samples import Samples
+    from bench_export.predictor import Predictor
 
 __all__ = [
     "as_exported",
     "core_inputs",
-    "file_name",
+    "kept",
     "loss_on",
     "make_card",
     "preprocessing_of",
     "quantisation_facts",
-    "settle",
 ]
 
 _BATCH = 32
-
-
-def file_name(precision: str, *, raw: bool = False) -> str:
-    """What a file of this precision is called: model.onnx, model.int8.onnx, model.raw.onnx."""
-    parts = ["model", *(["raw"] if raw else []), *([] if precision == "fp32" else [precision]), "onnx"]
-    return ".".join(parts)
 
 
 def preprocessing_of(restored: Restored, *, in_graph: bool = True) -> Preprocessing:
@@ -109,7 +103,6 @@ def core_inputs(restored: Restored, samples: Samples) -> Iterator[dict[str, NDAr
 def loss_on(restored: Restored, samples: Samples) -> Callable[[onnx.ModelProto], float]:
     """A function that says how many points of accuracy a core loses on these samples against the trained model."""
     loss, threshold = restored.recipe.train.loss, restored.threshold
-    batches = list(core_inputs(restored, samples))
 
     def right(probabilities: NDArray[np.float32]) -> float:
         if threshold is None:
@@ -128,7 +121,7 @@ def loss_on(restored: Restored, samples: Samples) -> Callable[[onnx.ModelProto],
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         session = onnxruntime.InferenceSession(core.SerializeToString(), options, providers=["CPUExecutionProvider"])
-        outputs = np.concatenate([session.run(["outputs"], batch)[0] for batch in batches])
+        outputs = np.concatenate([session.run(["outputs"], batch)[0] for batch in core_inputs(restored, samples)])
         return 100 * (trained - right(to_probabilities(outputs, loss)))
 
     return lost
@@ -148,17 +141,27 @@ def quantisation_facts(quantised: Quantised, training: Samples, selection: Sampl
     }
 
 
-def settle(unproven: Path, *, accepted: bool) -> Path:
-    """Give a judged file its name, and take those of an earlier export away; weights beside it come along."""
-    folder = unproven.parent.parent
-    good = folder / unproven.name
-    bad = good.with_name(f"{good.stem}.rejected.onnx")
-    for old in (good, bad):
-        old.unlink(missing_ok=True)
-    for file in unproven.parent.iterdir():
-        file.replace((good if accepted else bad) if file == unproven else folder / file.name)
-    unproven.parent.rmdir()
-    return good if accepted else bad
+def kept(
+    report: GateReport,
+    candidate: Predictor,
+    restored: Restored,
+    samples: Samples,
+    answers: NDArray[np.float32],
+) -> dict[str, Any]:
+    """The report, and what `bench verify` needs to prove the file again without the trained model.
+
+    `answers` are the trained model's to the samples.
+    """
+    from bench_export.gate.answers import CannotRun
+    from bench_export.gate.probes import build_probes
+    from bench_export.gate.recorded import pack_samples
+
+    how = candidate.card.preprocessing
+    try:
+        probes = build_probes(restored.predict, how, restored.spec.task, candidate=candidate)
+    except CannotRun:  # a rejected file; the report says why
+        return report.as_json()
+    return {**report.as_json(), "probes": probes, "samples": pack_samples(samples, answers)}
 
 
 def as_exported(objective: Objective, report: dict[str, Any]) -> Objective:

@@ -91,5 +91,5 @@ def _kept_float(one: Exported) -> str:
 
 def _size(path: Path) -> int:
     """Bytes of a file and of the weights beside it."""
-    beside = path.with_name(f"{path.name}.data")
+    beside = path.with_name(f"{path.name.replace('.rejected', '')}.data")
     return path.stat().st_size + (beside.stat().st_size if beside.is_file() else 0)

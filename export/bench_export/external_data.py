@@ -19,7 +19,7 @@ __all__ = ["Field", "check_external_data", "external_files", "walk"]
 _BELOW: Mapping[str, Mapping[int, str]] = {
     "model": {7: "graph", 20: "training", 25: "function"},
     "training": {1: "graph", 2: "graph"},
-    "function": {7: "node"},
+    "function": {7: "node", 11: "attribute"},
     "graph": {1: "node", 5: "tensor", 15: "sparse"},
     "node": {5: "attribute"},
     "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
@@ -79,7 +79,8 @@ def _locations(content: mmap.mmap, kind: str, start: int, end: int, depth: int) 
 
 def _locations_of_tensor(content: mmap.mmap, start: int, end: int) -> Iterator[str]:
     fields = list(walk(content, start, end))
-    if (_DATA_LOCATION, _EXTERNAL) not in fields:
+    kinds = [value for number, value in fields if number == _DATA_LOCATION and isinstance(value, int)]
+    if _EXTERNAL not in {kind & 0xFFFFFFFF for kind in kinds}:  # protobuf drops what is beyond 32 bits
         return
     for number, value in fields:
         if number == _EXTERNAL_DATA and isinstance(value, tuple):

@@ -68,6 +68,8 @@ class Predictor:
             return _fitted(source, self.card)
         if isinstance(source, str):
             source = Path(source)
+        if not isinstance(source, Path | bytes):
+            raise BadImage(f"neither a path nor bytes nor an array, but {type(source).__name__}")
         if isinstance(source, Path) and (source.is_dir() or not source.exists()):
             raise BadImage("a folder" if source.is_dir() else "there is no such file")
         return decode(source, self.card.preprocessing.decoding())
@@ -92,8 +94,10 @@ class Predictor:
     def predict(self, images: Sequence[Any], *, batch_size: int = 32, report: Report | None = None) -> Answers:
         """Images (of pairs tuples of two), each a path, its bytes or uint8 H,W,C -> answers in their order.
 
-        Decoding goes on in threads while the session runs. Bad images are listed in the answers, not raised.
+        Decoding goes on in threads while the session runs. Bad images are listed in the answers, not raised. Raises
+        TypeError for one image in place of a sequence.
         """
+        _refuse_a_single_one(images)
         probabilities = np.full((len(images), len(self.classes)), np.nan, dtype=np.float32)
         guesses = np.full(len(images), -1, dtype=np.int64)
         errors: dict[int, str] = {}
@@ -139,6 +143,8 @@ class Predictor:
         """The arrays of one image or pair, or why it cannot be used."""
         if not self.takes_pairs:
             return self._prepared_or_reason(image)
+        if not isinstance(image, tuple | list) or len(image) != 2:  # noqa: PLR2004  # a pair
+            return "no pair: this model takes tuples of two images"
         first, second = image
         sides = [self._prepared_or_reason(side) for side in (first, second)]
         reasons = [
@@ -187,6 +193,13 @@ def _fitted(pixels: NDArray[np.uint8], card: Card) -> NDArray[np.uint8]:
     return fit(
         Image.fromarray(np.ascontiguousarray(flat)).convert("L" if how.channels == _GREY else "RGB"), how.decoding()
     )
+
+
+def _refuse_a_single_one(images: Any) -> None:
+    """A path's letters and an image's rows would pass for images."""
+    single = isinstance(images, str | bytes | Path)
+    if single or (isinstance(images, np.ndarray) and images.ndim == 3 and images.shape[2] in {1, 3}):  # noqa: PLR2004
+        raise TypeError("a sequence of images is expected, such as a list of one")
 
 
 def _are_arrays(batch: Sequence[Any]) -> bool:

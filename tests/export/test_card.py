@@ -56,7 +56,9 @@ def test_a_newer_version_is_said() -> None:
 @pytest.mark.parametrize(
     ("name", "text"),
     [("schema", "one"), ("classes", "[torn"), ("preprocessing", '{"size": [8, 8]}'), ("preprocessing", "null"),
-     ("preprocessing", "3"), ("classes", None), ("task", None)],
+     ("preprocessing", "3"), ("classes", None), ("task", None), ("classes", "5"), ("classes", "[]"),
+     ("classes", "[1, 2]"), ("task", '"segmentation"'), ("precision", '"fp8"'), ("threshold", '"0.5"'),
+     ("recipe", "3"), ("gate", "[]"), ("tuning", "1"), ("plugins", '["cnn"]'), ("gate", "[" * 100_000)],
 )  # fmt: skip
 def test_damaged_metadata_are_said(name: str, text: str | None) -> None:
     properties = CARD.properties()
@@ -120,3 +122,16 @@ def test_an_error_names_the_file(toy_models: ModuleType, tmp_path: Path) -> None
     path.write_bytes(content[:-5])
     with pytest.raises(BenchError, match=r"m\.onnx: truncated"):
         read_card(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("size", [8]), ("size", [0, 8]), ("size", ["8", 8]), ("channels", 2), ("resize", "stretch"), ("filter", "cubic"),
+     ("mean", [0.5]), ("std", ["a", "b", "c"]), ("max_megapixels", "1"), ("in_graph", 1)],
+)  # fmt: skip
+def test_damaged_preprocessing_is_said_with_the_name_of_what_is_wrong(name: str, value: object) -> None:
+    properties = CARD.properties()
+    given = json.loads(properties[f"{PREFIX}preprocessing"])
+    properties[f"{PREFIX}preprocessing"] = json.dumps({**given, name: value})
+    with pytest.raises(BenchError, match=rf"damaged: .*preprocessing\.{name}"):
+        Card.from_properties(properties)

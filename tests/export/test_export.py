@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +15,15 @@ from click.testing import CliRunner
 
 from bench import run as stages
 from bench.cli import cli
-from bench.errors import BenchError, GateError
+from bench.errors import BenchError, GateError, RecipeError
 from bench.progress import Progress
 from bench.recipe import parse
 from bench.record import Run
 from bench.stages import checkpoint
 from bench_export import load
 from bench_export.card import read_card
+from bench_export.export_files import file_name, settle, unproven
 from bench_export.export_run import export_run
-from bench_export.export_steps import file_name
 
 RECIPE = """
 experiment = "small"
@@ -183,3 +185,52 @@ def test_the_format_has_to_be_said(run: Run) -> None:
     done = bench("export", run.name)
     assert done.exit_code == 2
     assert "--onnx" in done.stderr
+
+
+def test_what_a_killed_export_has_left_never_becomes_a_file_that_counts(run: Run) -> None:
+    folder = run.folder / "export"
+    for age_days, name in enumerate((".unproven", ".unproven-of-now")):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "model.int8.onnx").write_bytes(b"never judged")
+        then = time.time() - 2 * 86_400 * (1 - age_days)
+        os.utime(folder / name, (then, then))
+    (exported,) = export_run(run)
+    assert exported.accepted
+    assert sorted(path.name for path in folder.iterdir()) == [".unproven-of-now", "model.gate.json", "model.onnx"]
+
+
+def test_an_interrupted_export_leaves_the_accepted_file_and_nothing_else(run: Run) -> None:
+    (exported,) = export_run(run)
+    before = exported.path.read_bytes()
+
+    class Interrupting(Progress):
+        def advance(self, what: str, done: int, total: int) -> None:  # noqa: ARG002
+            if what == "asking the exported file":
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        export_run(run, progress=Interrupting())
+    assert sorted(path.name for path in exported.path.parent.iterdir()) == ["model.gate.json", "model.onnx"]
+    assert exported.path.read_bytes() == before
+
+
+def test_weights_and_a_report_of_an_earlier_export_go_with_it(tmp_path: Path) -> None:
+    for name in ("model.onnx", "model.onnx.data", "model.gate.json", "model.int8.onnx"):
+        (tmp_path / name).write_text("old")
+    with unproven(tmp_path, "model.onnx") as path:
+        path.write_text("new")
+        assert settle(path, accepted=False) == tmp_path / "model.rejected.onnx"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.int8.onnx", "model.rejected.onnx"]
+    with unproven(tmp_path, "model.onnx") as path:
+        path.write_text("newer")
+        path.with_name("model.onnx.data").write_text("weights")
+        assert settle(path, accepted=True).read_text() == "newer"
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["model.int8.onnx", "model.onnx", "model.onnx.data"]
+
+
+def test_a_folder_that_cannot_be_written_to_is_an_error_of_one_line(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = bench("export", run.name, "--onnx", "--out", str(tmp_path / "file" / "inner"))
+    assert isinstance(done.exception, RecipeError)
+    assert "cannot be written to" in str(done.exception)

@@ -36,6 +36,8 @@ def model(path: Path, location: str, *, where: str = "initializer") -> Path:
     kept = [weights] if where == "initializer" else []
     graph = helper.make_graph(nodes, "sum", inputs, [float3], kept)
     proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    if where == "default of a function":
+        proto.functions.add(name="add").attribute_proto.append(helper.make_attribute("w", weights))
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(proto.SerializeToString())
     return path
@@ -59,7 +61,7 @@ def test_weights_beside_the_model_are_found_and_used(tmp_path: Path, where: str)
     np.testing.assert_array_equal(session.run(*inputs)[0], WEIGHTS + 1)
 
 
-@pytest.mark.parametrize("where", ["initializer", "constant", "branch"])
+@pytest.mark.parametrize("where", ["initializer", "constant", "branch", "default of a function"])
 @pytest.mark.parametrize("how", ["parent", "absolute", "through a folder", "link", "linked folder"])
 def test_weights_outside_the_folder_are_refused_by_us(tmp_path: Path, secret: Path, where: str, how: str) -> None:
     folder = tmp_path / "m"
@@ -142,3 +144,15 @@ def test_endless_nesting_is_refused(tmp_path: Path) -> None:
     (tmp_path / "deep.onnx").write_bytes(field(7, graph))
     with pytest.raises(BenchError, match="truncated, or no ONNX model"):
         external_files(tmp_path / "deep.onnx")
+
+
+def test_a_kind_of_location_that_protobuf_cuts_to_external_is_external(tmp_path: Path) -> None:
+    path = model(tmp_path / "model.onnx", "../secret.bin")
+    tensor = onnx.load(path, load_external_data=False).graph.initializer[0].SerializeToString()
+    assert tensor.endswith(b"\x70\x01")  # data_location = EXTERNAL
+    disguised = tensor[:-1] + b"\x81\x80\x80\x80\x10"  # 2^32 + 1
+    assert TensorProto.FromString(disguised).data_location == TensorProto.EXTERNAL
+    graph = bytes([5 << 3 | 2, len(disguised)]) + disguised
+    path.write_bytes(bytes([7 << 3 | 2, len(graph)]) + graph)
+    with pytest.raises(BenchError, match="outside its folder"):
+        check_external_data(path)

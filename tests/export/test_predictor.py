@@ -52,6 +52,17 @@ def test_paths_strings_bytes_and_arrays_are_answered_alike(colours: Predictor, t
     assert [colours.classes[guess] for guess in answers.guesses] == ["blue"] * 4
 
 
+def test_one_image_is_not_taken_for_a_sequence(colours: Predictor) -> None:
+    for single in ("blue.png", Path("blue.png"), encoded(BLUE), pixels(BLUE)):
+        with pytest.raises(TypeError, match="a sequence of images"):
+            colours.predict(single)  # type: ignore[arg-type]
+
+
+def test_what_is_neither_image_nor_pair_is_a_bad_one(colours: Predictor, pairs: Predictor) -> None:
+    assert "neither a path" in colours.predict([3]).errors[0]
+    assert "no pair" in pairs.predict([encoded(BLUE)]).errors[0]
+
+
 def test_a_whole_array_of_images_is_taken(colours: Predictor) -> None:
     images = np.stack([pixels(colour, (8, 8)) for colour in (RED, GREEN, BLUE)])
     answers = colours.predict(images, batch_size=2)

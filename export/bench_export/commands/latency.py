@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["latency"]
 
+_LARGEST_BATCH = 4096
+
 
 @click.command()
 @click.argument("targets", nargs=-1, required=True, metavar="MODEL.onnx|RUN...")
@@ -29,13 +33,13 @@ __all__ = ["latency"]
     help="MLPerf's: one sample after the other, eight at once, arriving at random, or all at once.",
 )
 @click.option("--against", help="Also measure torch, torch-compile, ort, ort-int8, ort-fp16 of the run, by commas.")
-@click.option("--threads", type=click.IntRange(min=1), help="Of each candidate; default: the runtime's choice.")
+@click.option("--threads", type=click.IntRange(1, 1024), help="Of each candidate; default: the runtime's choice.")
 @click.option("--batch", "batches", help="Throughput at these batches, such as 1,8,32; the largest serves offline.")
 @click.option("--quick", is_flag=True, help="A glance of 2 s: not publishable.")
 @click.option(
     "--duration",
     "duration_s",
-    type=click.FloatRange(min=0.1),
+    type=click.FloatRange(0.1, 86_400),
     default=10.0,
     show_default=True,
     help="Seconds for each candidate and measure; MLPerf asks for 600.",
@@ -55,11 +59,11 @@ __all__ = ["latency"]
 )
 @click.option("--tune", is_flag=True, help="First find the fastest session options, and keep them in the files.")
 @click.option(
-    "--qps", type=click.FloatRange(min=0, min_open=True), help="server: this rate instead of the largest that passes."
+    "--qps", type=click.FloatRange(0, 1e6, min_open=True), help="server: this rate instead of the largest that passes."
 )
 @click.option(
     "--bound-ms",
-    type=click.FloatRange(min=0, min_open=True),
+    type=click.FloatRange(0, 60_000, min_open=True),
     default=15.0,
     show_default=True,
     help="server: what p99 must stay below.",
@@ -82,7 +86,8 @@ def latency(
     """Measure how fast models are, with MLPerf's LoadGen, and compare them.
 
     Candidates run in warm processes of their own, in turns, on the same real images. Percentiles and comparisons come
-    with 95 % intervals; what the sample cannot support is not shown.
+    with 95 % intervals, for which queries count as independent; the rates of the server scenario come with the range
+    that the search left open. What the sample cannot support is not shown.
 
     \b
     bench latency RUN --against torch,ort,ort-int8
@@ -94,6 +99,9 @@ def latency(
     from bench_export.latency.loadgen import check_available
     from bench_export.latency.measure import measure
 
+    if tune and threads:
+        raise RecipeError("--tune finds the number of threads itself", hint="leave out --threads")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # which ends it as Ctrl-C does, and leaves nothing
     check_available()
     progress = TerminalProgress()
     kinds = [part.strip() for part in (against or "").split(",") if part.strip()]
@@ -117,8 +125,13 @@ def _settings(
         sizes = tuple(sorted({int(part) for part in batches.split(",")})) if batches else ()
     except ValueError:
         sizes = (0,)
-    if any(size < 1 for size in sizes):
-        raise RecipeError(f"--batch {batches}: batches are numbers from 1 on", hint="--batch 1,8,32")
+    if not all(1 <= size <= _LARGEST_BATCH for size in sizes):
+        raise RecipeError(
+            f"--batch {batches}: batches are numbers from 1 on, up to {_LARGEST_BATCH:,}", hint="--batch 1,8,32"
+        )
+    for name, value in (("--duration", duration_s), ("--bound-ms", bound_ms), ("--qps", qps or 0.0)):
+        if not math.isfinite(value):
+            raise RecipeError(f"{name} {value}: not a number")
     settings = Settings(
         scenario=scenario,
         duration_s=duration_s,

@@ -19,7 +19,7 @@ __all__ = ["predict"]
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Write into a file (.csv, .json).")
 @click.option("--skip-bad", is_flag=True, help="Exit 0 although images cannot be used.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True)
-@click.option("--threads", type=click.IntRange(min=1), help="Threads of a model's operators; default: its tuning.")
+@click.option("--threads", type=click.IntRange(1, 1024), help="Threads of a model's operators; default: its tuning.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option("--labels", metavar="FILE|a,b,c", help="Class names, for a file of another program.")
 @click.option("--preprocess", metavar="FILE|KEYS", help="Its preprocessing: a TOML file, or the keys below.")

@@ -16,7 +16,7 @@ __all__ = ["serve"]
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", type=int, help="Port; default: 8000, or a free one where that is in use.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
-@click.option("--threads", type=click.IntRange(min=1), help="Threads of the session; default: the file's tuning.")
+@click.option("--threads", type=click.IntRange(1, 1024), help="Threads of the session; default: the file's tuning.")
 @click.option("--max-batch", type=click.IntRange(1, 1024), help="Images run together; default: measured at the start.")
 @click.option("--max-delay-ms", type=click.FloatRange(0, 1000), default=0.0, show_default=True, help="Wait for more.")
 @click.option("--max-megabytes", type=click.FloatRange(0.001, 2000), default=32.0, show_default=True, help="Of a body.")

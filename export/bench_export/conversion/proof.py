@@ -54,18 +54,22 @@ def differing_batch(proto: ModelProto, network: torch.nn.Module, spec: DataSpec)
             try:
                 given = session.run(None, feeds)[0]
             except Exception as cause:  # noqa: BLE001  # onnxruntime's errors share no base class
-                return f"the converted graph does not run on {batch} images: {str(cause).splitlines()[0]}"
+                return f"the converted graph does not run on {_images(batch)}: {str(cause).splitlines()[0]}"
             if given.shape != wanted.shape:
-                return f"the converted graph gives outputs {given.shape} for {batch} images, torch {wanted.shape}"
+                return f"the converted graph gives outputs {given.shape} for {_images(batch)}, torch {wanted.shape}"
             # A model that answers with NaN is converted as it is; the gate says so.
             finite = np.isfinite(wanted)
             difference = float(np.abs(given - wanted).max(initial=0.0, where=finite))
             largest = float(np.abs(wanted).max(initial=0.0, where=finite))
             if not np.array_equal(np.isfinite(given), finite):
-                return f"the converted graph's outputs are finite elsewhere than torch's, for {batch} images"
+                return f"the converted graph's outputs are finite elsewhere than torch's, for {_images(batch)}"
             if not difference <= _TOLERANCE * max(1.0, largest):
-                return f"the converted graph's outputs are off by {difference:.3g} for {batch} images"
+                return f"the converted graph's outputs are off by {difference:.3g} for {_images(batch)}"
     return None
+
+
+def _images(count: int) -> str:
+    return "1 image" if count == 1 else f"{count} images"
 
 
 @contextmanager

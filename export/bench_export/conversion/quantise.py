@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from onnx import ModelProto
 
-__all__ = ["Quantised", "quantise"]
+__all__ = ["Quantised", "Quantiser", "quantise"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,62 +82,101 @@ def quantise(
     allowed_loss: float,
     report: Callable[[int, int], None] | None = None,
 ) -> Quantised:
-    """A core model in int8 (QDQ, weights int8 per channel, activations uint8) that loses at most `allowed_loss` points.
+    """A core model in int8 that loses at most `allowed_loss` points: the first answer of a `Quantiser`."""
+    return Quantiser(core, calibration=calibration, accuracy_loss=accuracy_loss, report=report).within(allowed_loss)
+
+
+class Quantiser:
+    """A core model in int8 (QDQ, weights int8 per channel, activations uint8), with more or fewer layers in float.
 
     `calibration` are batches of the core's inputs from training images; `accuracy_loss` gives the points that a core
     loses on the selection images. Of the calibrations the one that loses least is taken, ties by the noise of the
-    outputs. Where it loses too much, the layers that cause most noise alone stay in float32, as few as needed.
-    Where not even that helps, `holds` is False and the best candidate is returned.
+    outputs. What has been measured is kept: asking again costs only what is new.
 
     Raises BenchError where there are no images, or where the float model's activations are not finite.
     """
-    model = prepared(core)
-    names = layers(model)
-    if not names:
-        remark = "nothing to quantise: the model has no convolution and no fully connected layer; it stays float32"
-        return Quantised(core, "", (), [], 0.0, True, 0, remark)
-    wanted = observable(model, names)
-    seen = observe(model, calibration, tensors=sorted(set(wanted.values())))
-    found = {method: {name: rule(values) for name, values in seen.items()} for method, rule in METHODS.items()}
-    ranges = {method: {name: spans[source] for name, source in wanted.items()} for method, spans in found.items()}
-    del seen
-    trials = _Trials(model, ranges, calibration, accuracy_loss, names, report or _nothing)
-    measured = {method: trials.measure(method) for method in METHODS}
-    best = min(measured, key=lambda method: measured[method][:2])
-    loss, _, proto = measured[best]
-    if loss <= allowed_loss:
-        return Quantised(proto, best, (), trials.tried, loss, True, len(names), f"all {len(names)} layers are int8")
-    return _with_layers_in_float(trials, best, allowed_loss)
+
+    def __init__(
+        self,
+        core: ModelProto,
+        *,
+        calibration: Sequence[Mapping[str, NDArray[np.float32]]],
+        accuracy_loss: Callable[[ModelProto], float],
+        report: Callable[[int, int], None] | None = None,
+    ) -> None:
+        self._core = core
+        model = prepared(core)
+        names = layers(model)
+        self.num_layers = len(names)
+        self._order: list[str] = []
+        if not names:
+            return
+        wanted = observable(model, names)
+        seen = observe(model, calibration, tensors=sorted(set(wanted.values())))
+        found = {method: {name: rule(values) for name, values in seen.items()} for method, rule in METHODS.items()}
+        ranges = {method: {name: spans[source] for name, source in wanted.items()} for method, spans in found.items()}
+        del seen
+        self._trials = _Trials(model, ranges, calibration, accuracy_loss, names, report or _nothing)
+        measured = {method: self._trials.measure(method) for method in METHODS}
+        self._method = min(measured, key=lambda method: measured[method][:2])
+        self._results = {0: measured[self._method]}
+
+    def within(self, allowed_loss: float, *, least_float: int = 0) -> Quantised:
+        """The model with the fewest layers in float32, `least_float` at least, that loses at most `allowed_loss` points.
+
+        The layers that cause most noise alone are the first to stay in float32. Where not even all of them help, `holds`
+        is False.
+        """
+        total = self.num_layers
+        if not total:
+            remark = "nothing to quantise: the model has no convolution and no fully connected layer; it stays float32"
+            return Quantised(self._core, "", (), [], 0.0, True, 0, remark)
+        least = min(least_float, total)
+
+        def holds(count: int) -> bool:
+            return count >= least and self._measured(count)[0] <= allowed_loss
+
+        count = 0 if holds(0) else fewest(holds, total)
+        taken = total if count is None else count
+        kept = tuple(self._order[:taken])
+        loss, _, proto = self._measured(taken)
+        return Quantised(
+            proto,
+            self._method,
+            kept,
+            self._trials.tried,
+            loss,
+            count is not None,
+            total,
+            _remark(kept, total, loss, count),
+        )
+
+    def _measured(self, count: int) -> tuple[float, float, ModelProto]:
+        """The model with so many layers in float32."""
+        if count and not self._order:
+            trials = self._trials
+            order = ranked(
+                trials.model,
+                trials.ranges[self._method],
+                trials.batches,
+                names=trials.names,
+                report=lambda done, total: trials.step(more=2 * total if done == 1 else 0),
+            )
+            self._order = [name for name, _ in order]
+        if count not in self._results:
+            self._results[count] = self._trials.measure(self._method, self._order[:count])
+        return self._results[count]
+
+
+def _remark(kept: Sequence[str], total: int, loss: float, count: int | None) -> str:
+    if count is None:
+        return f"even with all {total} layers in float32 it loses {loss:.2f} points; int8 is not the reason"
+    if not kept:
+        return f"all {total} layers are int8"
+    if len(kept) == total:
+        return f"all {total} layers had to stay in float32: nothing is left of int8"
+    return f"{len(kept)} of {total} layers stay in float32: {', '.join(kept)}"
 
 
 def _nothing(_done: int, _total: int) -> None:
     """Report to nobody."""
-
-
-def _with_layers_in_float(trials: _Trials, method: str, allowed_loss: float) -> Quantised:
-    """Leave out the most sensitive layers until the loss is within the limit."""
-    order = ranked(
-        trials.model,
-        trials.ranges[method],
-        trials.batches,
-        names=trials.names,
-        report=lambda done, total: trials.step(more=2 * total if done == 1 else 0),
-    )
-    results: dict[int, tuple[float, float, ModelProto]] = {}
-
-    def holds(count: int) -> bool:
-        results[count] = trials.measure(method, [name for name, _ in order[:count]])
-        return results[count][0] <= allowed_loss
-
-    total = len(order)
-    count = fewest(holds, total)
-    taken = total if count is None else count
-    kept = tuple(name for name, _ in order[:taken])
-    loss, _, proto = results[taken]
-    if count is None:
-        remark = f"even with all {total} layers in float32 it loses {loss:.2f} points; int8 is not the reason"
-    elif taken == total:
-        remark = f"all {total} layers had to stay in float32: nothing is left of int8"
-    else:
-        remark = f"{taken} of {total} layers stay in float32: {', '.join(kept)}"
-    return Quantised(proto, method, kept, trials.tried, loss, count is not None, total, remark)

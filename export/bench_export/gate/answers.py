@@ -175,13 +175,13 @@ class _Asking:
             group.clear()
 
     def rest(self) -> None:
-        """Run what waits; where that makes few batches, fitted images too."""
+        """Run what waits; where that makes few batches, fitted images too, again and again where there are few."""
         for group in self._waiting.values():
             self._flush(group)
         for batch in self.batches.values():
-            count = min(len(self.samples), _FEW * batch.size)
+            count = max(min(len(self.samples), _FEW * batch.size), batch.size)
             if batch.images < count - count % batch.size and batch.failure is None:
-                fitted = self.samples.batch(range(count))
+                fitted = self.samples.batch(np.arange(count) % len(self.samples))
                 singles = [
                     run_batch(self.candidate, *(array[row : row + 1] for array in fitted))[0] for row in range(count)
                 ]

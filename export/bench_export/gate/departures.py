@@ -59,6 +59,7 @@ def first_departure(
         _not_finite(graph, values)
         or next(filter(None, (_resized(graph, samples, position) for position in positions)), None)
         or _prepared(graph, values, fitted, preprocessing)
+        or (_mixed(graph, values, given) if _depends_on_batch(report) else None)
         or _in_the_model(graph, values, fitted, report.precision, preprocessing, trained)
     )
 
@@ -97,6 +98,23 @@ def _not_finite(graph: Graph, values: dict[str, NDArray[Any]]) -> Departure | No
             if value is not None and value.dtype.kind == "f" and not np.isfinite(value).all():
                 count = int((~np.isfinite(value)).sum())
                 return departure(node, f"{count:,} of {value.size:,} values are not finite")
+    return None
+
+
+def _depends_on_batch(report: GateReport) -> bool:
+    return any(batch["max_difference"] > report.limits["batch_difference"] for batch in report.batches)
+
+
+def _mixed(graph: Graph, values: dict[str, NDArray[Any]], given: tuple[NDArray[Any], ...]) -> Departure | None:
+    """A value of the first image that depends on the images beside it, in the trained model perhaps as well."""
+    alone = graph.run(*(array[:1] for array in given))
+    for node in graph.nodes:
+        for name in node.outputs:
+            value, own = values.get(name), alone.get(name)
+            if value is None or own is None or value.dtype.kind != "f" or own.shape != (1, *value.shape[1:]):
+                continue
+            if off(value[:1], own) > NOISE * float(np.abs(own).max(initial=0.0)):
+                return departure(node, "its value for an image depends on the others of the batch")
     return None
 
 

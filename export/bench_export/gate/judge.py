@@ -84,6 +84,7 @@ def judge(
         if len(candidate.classes) != len(samples.classes):
             return result
     expected = reference_answers(reference, samples, report) if known is None else known
+    _check_reference(result, expected, samples.ids)
     found = ask(candidate, samples, report=report)
     compare(result, expected, found, samples, threshold=threshold)
     return result
@@ -115,6 +116,16 @@ def compare(
     _batches(result, found)
 
 
+def _check_reference(result: GateReport, expected: NDArray[np.float32], ids: Sequence[str]) -> None:
+    """What the trained model cannot answer itself proves nothing."""
+    broken = np.flatnonzero(~np.isfinite(expected).all(axis=1))
+    if len(broken):
+        result.reasons.append(
+            f"the trained model's own answers to {len(broken):,} of {len(expected):,} samples are not finite, "
+            f"the first for {ids[int(broken[0])]}"
+        )
+
+
 def _differences(result: GateReport, each: NDArray[np.float64], finite: NDArray[np.bool_], ids: Sequence[str]) -> None:
     largest = np.where(finite, each.max(axis=1), np.inf)
     for position in np.argsort(-largest, kind="stable")[:_WORST].tolist():
@@ -138,7 +149,10 @@ def _agreement(
     differences: NDArray[np.float64],
     threshold: float | None,
 ) -> None:
-    """Noise is what is seen where both agree, and never more than what an exact export may show."""
+    """Noise is what is seen where both agree, and never more than what an exact export may show.
+
+    It moves both of two classes that are nearly tied, but only the score and not the threshold.
+    """
     same = guesses(expected, threshold) == guesses(answers, threshold)
     if threshold is None:
         ordered = np.sort(expected.astype(np.float64), axis=1)
@@ -146,7 +160,7 @@ def _agreement(
     else:
         gaps = np.abs(expected[:, 1].astype(np.float64) - threshold)
     noise = float(np.nan_to_num(differences[same]).max(initial=0.0))
-    result.tie_width = 2 * min(noise, result.limits["fp32_max_difference"])
+    result.tie_width = (2 if threshold is None else 1) * min(noise, result.limits["fp32_max_difference"])
     is_tie = ~same & (gaps <= result.tie_width)
     result.disagreements, result.ties = int((~same).sum()), int(is_tie.sum())
     result.agreement = float((same | is_tie).mean())
@@ -204,7 +218,10 @@ def _check_decisions(result: GateReport, candidate: Predictor, samples: Judged, 
     """The file's own decisions have to be those at the trained threshold."""
     if candidate.card.threshold != threshold:
         result.reasons.append(f"its threshold is {candidate.card.threshold}, the trained one is {threshold}")
-    if "decision" not in candidate.session.outputs or threshold is None:
+    if not candidate.card.preprocessing.in_graph or threshold is None:
+        return
+    if "decision" not in candidate.session.outputs:
+        result.reasons.append("it gives no decision")
         return
     wrong = total = 0
     for start in range(0, min(len(samples), 2_000), 32):

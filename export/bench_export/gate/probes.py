@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from bench.errors import BenchError
 from bench.images import fit
-from bench_export.gate.answers import Reference, run_batch
+from bench_export.gate.answers import CannotRun, Reference, run_batch
 from bench_export.gate.packing import pack_array, unpack_array
 
 if TYPE_CHECKING:
@@ -19,9 +19,19 @@ if TYPE_CHECKING:
 
     from bench.kinds import Task
     from bench_export.card import Card, Preprocessing
+    from bench_export.gate.report import GateReport
     from bench_export.predictor import Predictor
 
-__all__ = ["A_SIZE", "Probes", "build_probes", "fitted_probes", "probe_images", "read_probes"]
+__all__ = [
+    "A_SIZE",
+    "ProbeSamples",
+    "Probes",
+    "build_probes",
+    "check_resizing",
+    "fitted_probes",
+    "probe_images",
+    "read_probes",
+]
 
 #: Probes of each size, so that batches of 1, 2 and 7 can be made of them.
 A_SIZE = 7
@@ -33,6 +43,56 @@ class Probes:
 
     trained: NDArray[np.float32]
     exported: NDArray[np.float32] | None
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeSamples:
+    """The synthetic images as samples to ask for, for `first_departure`."""
+
+    how: Preprocessing
+    task: Task
+
+    def __len__(self) -> int:
+        return A_SIZE * len(probe_images(self.how, self.task))
+
+    @property
+    def larger_and_smaller(self) -> tuple[int, int]:
+        """Two images of other sizes than the model's."""
+        return A_SIZE, 2 * A_SIZE
+
+    def originals(self, position: int) -> tuple[NDArray[np.uint8], ...]:
+        """One image at its own size, or the two of a pair."""
+        size, row = divmod(position, A_SIZE)
+        return tuple(side[row] for side in probe_images(self.how, self.task)[size])
+
+    def batch(self, positions: Sequence[int] | NDArray[np.int64]) -> tuple[NDArray[np.uint8], ...]:
+        """Fitted ones, uint8 N,h,w,C."""
+        fitted = [fitted_probes(batch, self.how) for batch in probe_images(self.how, self.task)]
+        columns = (np.concatenate(column) for column in zip(*fitted, strict=True))
+        return tuple(column[np.asarray(positions)] for column in columns)
+
+
+def check_resizing(result: GateReport, candidate: Predictor, how: Preprocessing, task: Task) -> None:
+    """Add a reason where a file resizes otherwise than Pillow: it answers alike before and after Pillow's resizing.
+
+    `how` is the run's. Real images may all have the model's size already, and would show nothing.
+    """
+    if not candidate.card.preprocessing.in_graph:
+        return
+    largest, limit = 0.0, result.limits["batch_difference"]
+    try:
+        for batch in probe_images(how, task):
+            found = run_batch(candidate, *batch)
+            difference = np.abs(found - run_batch(candidate, *fitted_probes(batch, how)))
+            largest = max(largest, float(np.nan_to_num(difference).max()))  # it is the finite answers that are judged
+    except CannotRun as reason:
+        result.reasons.append(str(reason))
+        return
+    if largest > limit:
+        result.reasons.append(
+            f"it does not resize as Pillow does: answers to synthetic images change by up to {largest:.2g} "
+            f"where Pillow resizes them before; the limit is {limit:g}"
+        )
 
 
 def probe_images(how: Preprocessing, task: Task) -> list[tuple[NDArray[np.uint8], ...]]:

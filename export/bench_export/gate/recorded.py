@@ -32,7 +32,8 @@ MOST_SAMPLES = 2_000
 class Recorded:
     """The gate's samples found below a folder, with the trained model's two best answers to each.
 
-    `files` has one path a sample, or two for a pair; `boxes` what they are cut to; `missing` how many were not found.
+    `files` has one path a sample, or two for a pair; `boxes` what they are cut to; `total` counts those that the gate
+    saw, and `missing` those with a name that were not found.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Recorded:
     boxes: tuple[tuple[Box | None, ...], ...]
     answers: NDArray[np.float32]
     decoding: Decoding
+    total: int = 0
     missing: int = 0
 
     def __len__(self) -> int:
@@ -152,6 +154,7 @@ def _recorded(
         boxes=tuple(_boxes(paths[position], boxes[position] if boxes else None) for position in found),
         answers=answers,
         decoding=card.preprocessing.decoding(),
+        total=int(packed["total"]),
         missing=len(paths) - len(found),
     )
 
@@ -160,9 +163,10 @@ def _read(packed: Mapping[str, Any]) -> dict[str, Any]:
     try:
         values: dict[str, Any] = json.loads(unpack(packed["data"]))
         lengths = {len(values[name]) for name in ("paths", "labels", "best")}
-        if len(lengths) != 1 or 0 in lengths or not all(values["paths"]):
+        named = all(names and all(isinstance(name, str) for name in names) for names in values["paths"])
+        if len(lengths) != 1 or 0 in lengths or not named:
             raise ValueError("entries are missing")  # noqa: TRY301  # told as any other damage
-    except (AttributeError, KeyError, TypeError, ValueError, zlib.error) as cause:
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError, zlib.error) as cause:
         raise _damaged(cause) from cause
     return values
 

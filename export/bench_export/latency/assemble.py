@@ -182,7 +182,7 @@ def _compare(
     a, b = pair
     if rates:  # the search encloses each border, and so their ratio
         ours, theirs = rates[a, what], rates[b, what]
-        low, high = theirs.passed / ours.failed, theirs.failed / ours.passed
+        low, high = theirs.passed / ours.above, theirs.above / ours.passed
         return Comparison(theirs.passed / ours.passed, low, high, 0.0 if low > 1 or high < 1 else 1.0)
     times = [
         [1 / block.samples_per_second if chosen.scenario == "offline" else block.p50_ms for block in blocks[name, what]]

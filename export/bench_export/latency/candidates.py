@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -81,26 +83,28 @@ def find_candidates(
             )
     found: list[Candidate] = []
     runs: list[record.Run] = []
+    short = _short(targets)
     for target in targets:
-        prefix = f"{_short(target)}:" if len(targets) > 1 else ""
+        prefix = f"{short[target]}:" if len(targets) > 1 else ""
         of_target, run = _of_file(Path(target), against) if target.endswith(".onnx") else _of_run(target, against)
         runs += [run] if run else []
         found += [replace(one, name=prefix + one.name, threads=threads, device=device) for one in of_target]
-    _check_alike(found)
+    _check_alike(found, runs)
+    _check_device(found, device)
     return found, runs[0] if runs else None
 
 
 def _of_file(path: Path, against: Sequence[str]) -> tuple[list[Candidate], record.Run | None]:
     own = _on_file(path)
     assert own.card is not None  # noqa: S101  # _on_file has refused a file without one
-    wanted = [kind for kind in against if kind != own.kind]
+    wanted = [kind for kind in dict.fromkeys(against) if kind != own.kind]
     run = _run_of(own.card, path)
     others = []
     for kind in wanted:
         precision = KINDS[kind]
         beside = path.parent / _FILES[precision] if precision else None
-        if beside is not None and beside.is_file():
-            others.append(_on_file(beside))
+        if beside is not None and beside.is_file() and (other := _on_file(beside)).card.run == own.card.run:  # type: ignore[union-attr]  # see above
+            others.append(other)
         elif run is None:
             raise BenchError(
                 f"--against {kind} needs the run {own.card.run or '(unnamed)'} that {path} was exported from, which is "
@@ -166,16 +170,35 @@ def _run_of(card: Card, path: Path) -> record.Run | None:
     return next((run for run in record.list_runs() if card.run and run.name == card.run), None)
 
 
-def _check_alike(found: Sequence[Candidate]) -> None:
+def _check_alike(found: Sequence[Candidate], runs: Sequence[record.Run]) -> None:
     """Every candidate gets the same samples, so all must compare pairs, or none; and names must differ."""
     tasks = {one.card.task for one in found if one.card}
+    plans = [
+        json.loads(path.read_text(encoding="utf-8")) for run in runs if (path := run.folder / "plan.json").is_file()
+    ]
+    tasks |= {plan["task"] for plan in plans if plan.get("task")}
     if len(tasks) > 1:
         raise RecipeError("models of pairs and of single images cannot be measured on the same samples")
     names = [one.name for one in found]
     if len(set(names)) < len(names):
-        raise RecipeError(f"two candidates have one name: {', '.join(names)}", hint="rename one of the files")
+        raise RecipeError(f"two candidates have one name: {', '.join(names)}", hint="name each of them once")
 
 
-def _short(target: str) -> str:
-    path = Path(target)
-    return path.stem if path.suffix == ".onnx" else path.name
+def _check_device(found: Sequence[Candidate], device: Device) -> None:
+    """Torch is measured on the CPU, so beside files on a GPU it would be no rival, and nobody would see it."""
+    if device == "cuda" and (names := [one.name for one in found if one.runtime != "ort"]):
+        raise RecipeError(
+            f"--device cuda: {', '.join(names)} would run on the CPU", hint="--device cpu, or leave it out of --against"
+        )
+
+
+def _short(targets: Sequence[str]) -> dict[str, str]:
+    """A short name of each target; files are called by their folder, or their run's, where their names do not differ."""
+    paths = {target: Path(target) for target in targets}
+    names = {target: path.stem if path.suffix == ".onnx" else path.name for target, path in paths.items()}
+    counts = Counter(names.values())
+    for target, path in paths.items():
+        if counts[names[target]] > 1:
+            folder = path.resolve().parent
+            names[target] = f"{folder.parent.name if folder.name == 'export' else folder.name}/{path.stem}"
+    return names

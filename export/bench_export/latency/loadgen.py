@@ -7,10 +7,8 @@ https://github.com/mlcommons/inference/tree/master/loadgen
 from __future__ import annotations
 
 import json
-import queue
 import re
 import tempfile
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 
 from bench.errors import BenchError
+from bench_export.latency.answering import answering
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -102,16 +101,18 @@ def run(system: System, demand: Demand) -> Answered:
                 system_handle, library, _settings(loadgen, demand), _logs(loadgen, folder), f"{folder}/no-audit.config"
             )
         finally:
-            finish()
-            loadgen.DestroyQSL(library)
-            loadgen.DestroySUT(system_handle)
+            try:
+                finish()
+            finally:
+                loadgen.DestroyQSL(library)
+                loadgen.DestroySUT(system_handle)
         return _read(Path(folder), demand)
 
 
 def _issuer(system: System, demand: Demand, loadgen: Any) -> tuple[Callable[[Any], None], Callable[[], None]]:
     """LoadGen's callback and what ends it. As little Python as possible: all of it is in the latency."""
     if demand.scenario == "server":
-        return _server(system, demand.batch, loadgen)
+        return answering(system, demand.batch, loadgen)
     response, complete, one, many = loadgen.QuerySampleResponse, loadgen.QuerySamplesComplete, system.one, system.many
 
     answer = response(0, 0, 0)  # the same object each time: to make one costs as much as to answer with it
@@ -131,39 +132,6 @@ def _issuer(system: System, demand: Demand, loadgen: Any) -> tuple[Callable[[Any
             complete([response(query.id, 0, 0) for query in part])
 
     return (single if demand.scenario == "single" else batches), _nothing
-
-
-def _server(system: System, batch: int, loadgen: Any) -> tuple[Callable[[Any], None], Callable[[], None]]:
-    """Queries wait in a queue, and one thread answers as many at once as are there, up to the batch."""
-    waiting: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    response, complete = loadgen.QuerySampleResponse, loadgen.QuerySamplesComplete
-
-    def answer() -> None:
-        while (query := waiting.get()) is not None:
-            part = [query]
-            while len(part) < batch and waiting.qsize():
-                part.append(waiting.get())
-            several = [query for query in part if query is not None]
-            if len(several) == 1:
-                system.one(several[0][1])
-            else:
-                system.many([index for _, index in several])
-            complete([response(identity, 0, 0) for identity, _ in several])
-            if len(several) < len(part):
-                return
-
-    thread = threading.Thread(target=answer, name="answers", daemon=True)
-    thread.start()
-
-    def issue(queries: Any) -> None:
-        for query in queries:
-            waiting.put((query.id, query.index))
-
-    def finish() -> None:
-        waiting.put(None)
-        thread.join()
-
-    return issue, finish
 
 
 def _settings(loadgen: Any, demand: Demand) -> Any:

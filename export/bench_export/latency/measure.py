@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +15,7 @@ from bench_export.latency import assemble, conditions, loadgen, recommend
 from bench_export.latency.candidates import Candidate
 from bench_export.latency.interleave import Block, Entrant, ask_block, enter, run_blocks
 from bench_export.latency.loadgen import SAMPLES_PER_QUERY, Demand, Scenario
-from bench_export.latency.process import Process
+from bench_export.latency.process import cold_start
 from bench_export.latency.samples import Samples, write
 from bench_export.latency.search import Found, largest_rate
 
@@ -27,6 +26,7 @@ SCHEMA = 1
 #: A block: long enough for a median, short enough that two neighbours see the same machine.
 _BLOCK_S, _QUICK_BLOCK_S = 1.0, 0.25
 _LEAST_BLOCKS = 4
+_FEWEST_BATCHES = 4  # offline: a block of one batch that is not full would be another batch size's
 _BOUNDS_A_BLOCK = 20
 _MOST_ATTEMPTS = 4
 _RETREAT = 0.9
@@ -91,7 +91,7 @@ def measure(
         folder = Path(name)
         write(samples, folder)
         before = {"machine": conditions.machine(), "before": conditions.now()}
-        cold = {one.name: _cold_start(one, folder, settings.cold_starts, progress) for one in candidates}
+        cold = {one.name: cold_start(one, folder, settings.cold_starts, progress) for one in candidates}
         with (
             enter(
                 candidates,
@@ -188,21 +188,8 @@ def _demand(
         batch=settings.batch,
         qps=qps,
         bound_ms=settings.bound_ms,
+        min_queries=_FEWEST_BATCHES * settings.batch if offline else 1,
     )
-
-
-def _cold_start(candidate: Candidate, samples: Path, count: int, progress: Progress) -> dict[str, float]:
-    """Medians over fresh processes: until the runtime is imported, the session is open, the first answer is there."""
-    times: dict[str, list[float]] = {"process_ms": [], "session_ms": [], "first_run_ms": []}
-    for number in range(count):
-        progress.advance(f"cold starts of {candidate.name}", number, count)
-        with Process(candidate.name, candidate.runtime) as process:
-            facts = process.ask("open", candidate=candidate.as_json(), samples=str(samples))
-            for name, value in {"process_ms": process.start_ms, **facts}.items():
-                if name in times:
-                    times[name].append(value)
-    progress.advance(f"cold starts of {candidate.name}", count, count)
-    return {name: statistics.median(values) for name, values in times.items()}
 
 
 def _find_rates(
@@ -237,13 +224,27 @@ def _by_batch(
 ) -> list[dict[str, Any]]:
     """Samples a second of each candidate at each batch size, prepared arrays to answers, in turns as well."""
     rates: dict[tuple[str, int], list[float]] = {}
+    # The first run of a shape allocates, and torch.compile compiles: none of that is a block's.
+    expected_ns = {
+        (entrant.candidate.name, batch): entrant.process.ask("warm", seconds=0.0, many=batch)["median"]["compute"]
+        / batch
+        for batch in settings.batches
+        for entrant in entrants
+    }
     total = _LEAST_BLOCKS * len(settings.batches) * len(entrants)
     for number in range(_LEAST_BLOCKS):
         for batch in settings.batches:
             for entrant in entrants[:: -1 if number % 2 else 1]:
-                expected_ns = entrant.expected_ns["compute"] / settings.at_once
-                demand = Demand("offline", settings.block_s, expected_ns, seed=settings.seed + number, batch=batch)
+                key = (entrant.candidate.name, batch)
+                demand = Demand(
+                    "offline",
+                    settings.block_s,
+                    expected_ns[key],
+                    settings.seed + number,
+                    batch,
+                    min_queries=_FEWEST_BATCHES * batch,
+                )
                 block = ask_block(entrant, "compute", demand, folder)
-                rates.setdefault((entrant.candidate.name, batch), []).append(block.samples_per_second)
+                rates.setdefault(key, []).append(block.samples_per_second)
                 progress.advance("throughput by batch", sum(map(len, rates.values())), total)
     return [assemble.throughput(name, batch, values) for (name, batch), values in rates.items()]

@@ -122,7 +122,9 @@ def _measures(candidates: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _verdicts(record: Mapping[str, Any]) -> list[tuple[str, str, bool]]:
     """(sentence, what was compared, whether a difference was found)."""
-    return [(verdict(one), compared(one), not one["low"] <= 1 <= one["high"]) for one in record["comparisons"]]
+    return [
+        (verdict(one), compared(one), not one["verdict"].startswith("no difference")) for one in record["comparisons"]
+    ]
 
 
 def _percentiles(record: Mapping[str, Any], measure: str) -> dict[str, Any]:

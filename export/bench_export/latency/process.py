@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import json
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from bench.errors import BenchError
 
-__all__ = ["Process"]
+if TYPE_CHECKING:
+    from bench.progress import Progress
+    from bench_export.latency.candidates import Candidate
+
+__all__ = ["Process", "cold_start"]
 
 _LAST_LINES = 8
 _PATIENCE_S = 2.0
@@ -94,3 +100,17 @@ class Process:
         lines = self._stderr.read().decode("utf-8", "replace").strip().splitlines()[-_LAST_LINES:]
         how = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
         return BenchError("\n  ".join([f"{self.name}: its process died ({how})", *lines]))
+
+
+def cold_start(candidate: Candidate, samples: Path, count: int, progress: Progress) -> dict[str, float]:
+    """Medians over fresh processes: until the runtime is imported, the session is open, the first answer is there."""
+    times: dict[str, list[float]] = {"process_ms": [], "session_ms": [], "first_run_ms": []}
+    for number in range(count):
+        progress.advance(f"cold starts of {candidate.name}", number, count)
+        with Process(candidate.name, candidate.runtime) as process:
+            facts = process.ask("open", candidate=candidate.as_json(), samples=str(samples))
+            for name, value in {"process_ms": process.start_ms, **facts}.items():
+                if name in times:
+                    times[name].append(value)
+    progress.advance(f"cold starts of {candidate.name}", count, count)
+    return {name: statistics.median(values) for name, values in times.items()}

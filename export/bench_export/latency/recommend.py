@@ -22,7 +22,8 @@ def recommendation(
     accepted = [one for one in candidates if _accepted(one)]
     if not accepted:
         return {"candidate": None, "reason": "no candidate was accepted by its gate"}
-    speeds = {one["name"]: _speed(one) for one in described}
+    by_rate = any(one.get("metric") == "qps" for one in compared)
+    speeds = {one["name"]: _speed(one, by_rate=by_rate) for one in described}
     fastest = max(accepted, key=lambda one: speeds[one.name])
     if len(accepted) == 1:
         return {"candidate": fastest.name, "reason": "the only one that was measured and accepted"}
@@ -39,6 +40,8 @@ def recommendation(
     slow = [one.name for one in accepted if one.precision != "fp32" and one.name != fastest.name]
     if fastest.precision == "fp32" and slow:
         reason += f"; less precision does not pay here: {', '.join(slow)} is not faster"
+    if len({one.card.run for one in accepted if one.card}) > 1:
+        reason += "; they are models of several runs, and this says nothing of which is the more accurate one"
     return {"candidate": fastest.name, "reason": reason}
 
 
@@ -71,11 +74,11 @@ def _accepted(one: Candidate) -> bool:
     return ".rejected" not in one.path.name and (gate or {}).get("passed", True) is not False
 
 
-def _speed(described: Mapping[str, Any]) -> float:
-    """Larger is faster: by the measure that a user of the model feels."""
+def _speed(described: Mapping[str, Any], *, by_rate: bool) -> float:
+    """Larger is faster: by the measure that a user of the model feels. A rate that does not hold is none."""
     measure = described["measures"]["end_to_end"]
-    if measure["target_qps"]:
-        return float(measure["target_qps"])
+    if by_rate:
+        return float(measure["target_qps"]) if measure["loadgen"]["valid"] else 0.0
     p50 = measure["percentiles"]["50"].get("value_ms")
     return float(1 / p50 if p50 else measure["samples_per_second"] / 1e3)
 

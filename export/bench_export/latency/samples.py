@@ -29,6 +29,8 @@ COUNT = 64
 
 _SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 _MOST_LISTED = 100_000
+#: Timed as a user's photograph would be, so that boxes of the dataset, which no user has, are not cut out.
+_WHOLE = ", each file as a whole"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,7 @@ class Samples:
         return {
             "source": self.source,
             "count": len(self.encoded),
+            "images": len(self.encoded[0]),
             "real": self.real,
             "size": size | {"width": float(width), "height": float(height)},
         }
@@ -81,6 +84,8 @@ def collect(
             raise DataError(f"{data}: no images in it", hint="--data takes a dataset's folder or any folder of images")
         groups = [list(group) for group in zip(*[iter(_shuffled(listed, random))] * parts, strict=False)]
         chosen = _draw(groups, how, count, random)
+        if len(listed) < parts:
+            raise DataError(f"{data}: only one image in it, and this model compares two", hint="add another one")
         if not chosen:
             raise DataError(
                 f"{data}: none of its {len(listed)} images can be used", hint=f"bench data looks into {data}"
@@ -120,11 +125,12 @@ def _named(
     run: Run | None, card: Card | None, data: Path | None
 ) -> Iterable[tuple[Sequence[Sequence[str]], Path, str]]:
     """(names of files, their folder, what they are) of the places where the model's own images may lie."""
-    of_run = [] if run is None else [Path(run.info().get("dataset", {}).get("root", ""))]
+    root_of_run = run.info().get("dataset", {}).get("root") if run else None
+    of_run = [Path(root_of_run)] if root_of_run else []
     if card is not None and (judged := recorded_names(card.gate)):
         for place in [data] if data else [*_dataset_folders(card), *of_run]:
-            yield judged, place, "images that the export was judged by"
-    if run is None:
+            yield judged, place, f"images that the export was judged by{_WHOLE}"
+    if run is None or not (data or of_run):
         return
     root = data or of_run[0]
     for split in ("validation", "test"):
@@ -134,7 +140,7 @@ def _named(
                 names = [[str(name)] for name in saved["ids"]]
             # Archives often hold one folder more than the names know.
             for place in (root, *sorted(path for path in root.glob("*") if path.is_dir())):
-                yield names, place, f"{split} images of run {run.name}"
+                yield names, place, f"{split} images of run {run.name}{_WHOLE}"
 
 
 def _files(root: Path, names: Sequence[str], parts: int) -> list[Path]:

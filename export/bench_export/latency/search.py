@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import inf, sqrt
+from math import inf, isfinite, sqrt
 
 __all__ = ["Found", "largest_rate"]
 
@@ -20,6 +20,11 @@ class Found:
 
     passed: float
     failed: float
+
+    @property
+    def above(self) -> float:
+        """Where the border surely lies below: where nothing failed, twice the last rate, which JSON can hold."""
+        return self.failed if isfinite(self.failed) else 2 * self.passed
 
 
 def largest_rate(passes: Callable[[float], bool], *, start: float) -> Found:

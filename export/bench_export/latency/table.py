@@ -109,7 +109,7 @@ def _print_batches(entries: Sequence[Mapping[str, Any]]) -> None:
     names = list(dict.fromkeys(one["candidate"] for one in entries))
     side_by_side = max(1, (_COLUMNS + 1 - _NAME) // (max(map(len, found.values())) + 2))
     _say()
-    _say("images a second by batch [95 %]", style="bold")
+    _say("throughput by batch, a second [95 %]", style="bold")
     for start in range(0, len(batches), side_by_side):
         shown = batches[start : start + side_by_side]
         rows = [(shorten(name, _NAME), *(found.get((name, batch), "-") for batch in shown)) for name in names]

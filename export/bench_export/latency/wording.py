@@ -11,6 +11,7 @@ __all__ = [
     "MEASURE_TEXTS",
     "METRICS",
     "SCENARIOS",
+    "UNHELD",
     "compared",
     "digits",
     "heading",
@@ -22,6 +23,7 @@ __all__ = [
     "speed_name",
     "tuning",
     "unit_of",
+    "valid",
     "verdict",
 ]
 
@@ -35,7 +37,13 @@ MEASURE_TEXTS = {
 }
 
 #: What comparisons are about, for people.
-METRICS = {"samples_per_second": "images/s", "qps": "queries/s"}
+METRICS = {
+    "samples_per_second": "throughput",
+    "qps": "queries/s; the range is what the search left open, no 95 % interval",
+}
+
+#: What marks a rate of the server scenario that did not hold.
+UNHELD = "(!)"
 
 #: MLPerf's scenarios as `--scenario` names them.
 SCENARIOS = {
@@ -122,15 +130,28 @@ def recommended(record: Mapping[str, Any]) -> tuple[str, str] | None:
 
 def speed(values: Mapping[str, Any] | None) -> str:
     """What a measure achieved: the rate found in the server scenario, otherwise images a second."""
-    return "-" if values is None else digits(values.get("target_qps") or values["samples_per_second"])
+    if values is None:
+        return "-"
+    shown = digits(values.get("target_qps") or values["samples_per_second"])
+    return f"{UNHELD} {shown}" if values.get("target_qps") and not valid(values) else shown
+
+
+def valid(values: Mapping[str, Any]) -> bool:
+    """Whether LoadGen grants a measure its figure."""
+    return bool((values.get("loadgen") or {}).get("valid", True))
 
 
 def speed_name(record: Mapping[str, Any]) -> str:
     """What `speed` is."""
     bound = record["settings"].get("bound_ms")
-    if record["scenario"] == "server":
-        return f"queries a second{f' at which p99 stays below {digits(bound)} ms' if bound else ''}"
-    return "images a second"
+    if record["scenario"] != "server":
+        return f"{_noun(record)}s a second"
+    if not bound:
+        return "queries a second"
+    holds = f"p99 stays below {digits(bound)} ms"
+    if all(valid(values) for one in record["candidates"] for values in one["measures"].values()):
+        return f"queries a second at which {holds}"
+    return f"queries a second that were asked; {UNHELD}: not so that {holds}"
 
 
 def tuning(candidate: Mapping[str, Any]) -> str:
@@ -155,9 +176,9 @@ def heading(record: Mapping[str, Any]) -> list[str]:
     samples = settings.get("samples") or {}
     kind = "sample" if samples.get("real") is False else "real sample"
     shape = _size(samples.get("size"))
-    batch = settings.get("batch") or 1
+    batch, noun = settings.get("batch") or 1, _noun(record)
     lines = [
-        f"{SCENARIOS.get(record['scenario'], record['scenario'])}; {_count(batch, 'image')} a query",
+        f"{SCENARIOS.get(record['scenario'], record['scenario'])}; {_at_once(record['scenario'], batch, noun)}",
         f"inputs: {_count(samples.get('count') or 0, kind)}{shape}: {samples.get('source') or 'unnamed'}",
     ]
     queries = [measure["queries"] for candidate in record["candidates"] for measure in candidate["measures"].values()]
@@ -176,6 +197,18 @@ def _machine(machine: Mapping[str, Any], candidates: Sequence[Mapping[str, Any]]
     cores = machine.get("cores_usable")
     where = f"{machine.get('cpu') or 'an unknown processor'}, {_count(cores, 'core') if cores else 'cores unknown'}"
     return f"{where}{f', {graphics}' if graphics else ''}; threads: {', '.join(threads)}"
+
+
+def _noun(record: Mapping[str, Any]) -> str:
+    """What a sample is."""
+    return "pair" if (record["settings"].get("samples") or {}).get("images") == 2 else "image"  # noqa: PLR2004
+
+
+def _at_once(scenario: str, batch: int, noun: str) -> str:
+    """How many samples a query asks for; those of the server and the offline scenario are gathered or cut up."""
+    if scenario in {"server", "offline"}:
+        return f"up to {_count(batch, noun)} answered at once"
+    return f"{_count(batch, noun)} a query"
 
 
 def _size(size: Any) -> str:

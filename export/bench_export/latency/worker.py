@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -24,7 +25,14 @@ def main() -> None:
     """Serve until standard input ends, which is also how a killed parent takes its candidates along."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     out = _own_output()
-    _import_runtime(sys.argv[1])
+    try:
+        _import_runtime(sys.argv[1])
+    except ImportError as cause:
+        _send(
+            out,
+            {"error": f"its runtime cannot be imported: {cause}", "hint": "install it, or leave it out of --against"},
+        )
+        return
     _send(out, {"ready": True})
     subject: Any = None
     for line in sys.stdin:
@@ -53,6 +61,7 @@ class _Subject:
         from bench_export.latency.subjects import open_subject
 
         encoded = samples.read(Path(request["samples"]))
+        tempfile.tempdir = request["samples"]  # LoadGen's logs go with the samples, also where this process is killed
         self._opened = open_subject(request["candidate"], encoded)
         self.systems: dict[str, System] = self._opened.systems
         self.opened = self._opened.facts
@@ -87,6 +96,8 @@ def _warm(systems: Mapping[str, System], seconds: float, many: int) -> dict[str,
     times_of: dict[str, dict[str, float]] = {"median": {}, "shortest": {}}
     for measure, system in systems.items():
         call = _caller(system, many)
+        system.one(0)  # both ways into the model: what compiles or allocates does so now
+        system.many([0] * min(2, many))
         times: list[int] = []
         end = time.perf_counter() + seconds
         while len(times) < 5 or time.perf_counter() < end:  # noqa: PLR2004  # a median of fewer says little

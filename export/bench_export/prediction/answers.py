@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from bench.parallel import Report
     from bench_export.predictor import Predictor
 
-__all__ = ["Answer", "answers", "shown_path"]
+__all__ = ["Answer", "answers", "printable", "shown_path"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,3 +51,9 @@ def answers(
 def shown_path(path: Path) -> str:
     """A path that can be printed, whatever bytes are in it."""
     return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def printable(path: Path) -> str:
+    """The same on one line of a terminal: what would end the line, or steer the terminal, is written as an escape."""
+    shown = shown_path(path)
+    return shown if shown.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in shown)

@@ -136,7 +136,9 @@ def _counts(data: Mapping[str, Any]) -> str:
 
 
 def _values(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in values.items())
+    """Those that are one value each; what was tried is in --json."""
+    plain = {name: value for name, value in values.items() if value is not None and not isinstance(value, list | dict)}
+    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in plain.items())
 
 
 def _size(megabytes: float) -> str:

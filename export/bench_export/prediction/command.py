@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TextIO
 from bench.errors import BenchError, DataError, RecipeError
 from bench.files import atomic
 from bench_export.prediction import outputs
-from bench_export.prediction.answers import Answer, answers, shown_path
+from bench_export.prediction.answers import Answer, answers, printable
 from bench_export.prediction.inputs import find_images, find_pairs
 from bench_export.predictor import Predictor
 from bench_export.session import check_file, open_session
@@ -128,7 +128,7 @@ def _tell(bad: Sequence[Answer], count: int, options: Options) -> None:
     """List the bad images: as an error, or as a warning where they were to be skipped."""
     if not bad:
         return
-    lines = [f"{' and '.join(map(shown_path, one.paths))}: {one.reason}" for one in bad]
+    lines = [f"{' and '.join(map(printable, one.paths))}: {one.reason}" for one in bad]
     message = "\n  ".join([f"{len(bad):,} of {count:,} could not be used", *lines])
     if not options.skip_bad:
         raise DataError(message, hint="--skip-bad exits 0 all the same")

@@ -28,6 +28,7 @@ KEYS = {
     "layout": "nchw or nhwc",
     "output": "logits or probabilities",
 }
+_LARGEST_SIDE = 8192
 _CHOICES: Mapping[str, tuple[str, ...]] = {
     "resize": ("squash", "crop", "pad"),
     "filter": tuple(FILTERS),
@@ -63,7 +64,7 @@ def wrong_values(values: Mapping[str, Any]) -> list[str]:
         if key in values and values[key] not in allowed:
             problems.append(f"--preprocess {key}={values[key]}: {KEYS[key]}")
     checks: Mapping[str, Callable[[Any], Any]] = {
-        "size": as_size, "scale": lambda value: 1 / float(value), "mean": _numbers,
+        "size": as_size, "scale": lambda value: 1 / _numbers(float(value))[0], "mean": _numbers,
         "std": lambda value: [1 / one for one in _numbers(value)], "channels": lambda value: {1: 1, 3: 3}[int(value)],
     }  # fmt: skip
     for key, check in checks.items():
@@ -79,7 +80,10 @@ def parse_labels(text: str) -> tuple[str, ...]:
     """Class names of a file (one a line) or a,b,c. Raises RecipeError where they are no two names."""
     path = Path(text)
     if _is_file(path):
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        try:
+            lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        except OSError as cause:
+            raise RecipeError(f"--labels {text}: {cause.strerror}") from cause
         names = tuple(line.strip() for line in lines if line.strip())
     elif "," in text:
         names = tuple(name.strip() for name in text.split(","))
@@ -119,7 +123,7 @@ def as_size(value: Any) -> tuple[int, int]:
         value.replace("x", ",").split(",") if isinstance(value, str) else value if isinstance(value, list) else [value]
     )
     sides = [int(part) for part in parts]
-    if len(sides) not in {1, 2} or min(sides) < 1:
+    if len(sides) not in {1, 2} or not all(1 <= side <= _LARGEST_SIDE for side in sides):
         raise ValueError(value)
     return sides[0], sides[-1]
 

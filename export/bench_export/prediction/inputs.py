@@ -126,7 +126,7 @@ def _entries(argument: str, read_stdin: Callable[[], bytes]) -> Iterator[Path]:
     lines, home = _lines(argument, read_stdin)
     names = lines
     if Path(argument).suffix.lower() in {".csv", ".tsv"}:
-        names = [row[0].strip() for row in _rows(lines)]
+        names = [row[0].strip() for row in _rows(lines, argument)]
         names = names[_is_head(names[:1], home) :]
     if not names:
         raise RecipeError(f"{_name_of(argument)}: names no image", hint="one path a line")
@@ -136,7 +136,7 @@ def _entries(argument: str, read_stdin: Callable[[], bytes]) -> Iterator[Path]:
 def _pair_entries(argument: str, read_stdin: Callable[[], bytes]) -> Iterator[Pair]:
     """Two paths a line, separated by a comma or a tab."""
     lines, home = _lines(argument, read_stdin)
-    rows = [[cell.strip() for cell in row] for row in _rows(lines)]
+    rows = [[cell.strip() for cell in row] for row in _rows(lines, argument)]
     bad = [number for number, row in enumerate(rows, 1) if len(row) < 2 or not all(row[:2])]  # noqa: PLR2004
     if bad:
         shown = ", ".join(map(str, bad[:5])) + (" ..." if len(bad) > 5 else "")  # noqa: PLR2004
@@ -149,9 +149,14 @@ def _pair_entries(argument: str, read_stdin: Callable[[], bytes]) -> Iterator[Pa
     return ((home / row[0], home / row[1]) for row in rows)
 
 
-def _rows(lines: list[str]) -> list[list[str]]:
+def _rows(lines: list[str], argument: str) -> list[list[str]]:
     tabs = bool(lines) and "\t" in lines[0]
-    return list(csv.reader(lines, delimiter="\t" if tabs else ","))
+    try:
+        return list(csv.reader(lines, delimiter="\t" if tabs else ","))
+    except csv.Error as cause:
+        raise RecipeError(
+            f"{_name_of(argument)}: no table: {cause}", hint="two paths a line: first.jpg,second.jpg"
+        ) from cause
 
 
 def _is_head(first: Sequence[str], home: Path) -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from bench.words import shorten
-from bench_export.prediction.answers import Answer, shown_path
+from bench_export.prediction.answers import Answer, printable, shown_path
 
 if TYPE_CHECKING:
     from bench_export.predictor import Predictor
@@ -45,7 +45,7 @@ def as_table(
     for one in answers:
         if one.reason is None:
             shown = [
-                shorten(shown_path(path), longest, head=0.3) for path, longest in zip(one.paths, paths, strict=True)
+                shorten(printable(path), longest, head=0.3) for path, longest in zip(one.paths, paths, strict=True)
             ]
             for label in one.best(1 if pairs else top):
                 value = f"{one.probabilities[1]:.4f}" if pairs else f"{one.probabilities[label]:.2%}"
@@ -131,7 +131,7 @@ def _widths(items: Sequence[Any], heads: Sequence[str]) -> list[int]:
     """The longest path of each column."""
     columns: Iterable[tuple[Path, ...]] = zip(*items, strict=True) if len(heads) > 1 else [tuple(items)]
     return [
-        max(len(head), *(len(shown_path(path)) for path in column)) for head, column in zip(heads, columns, strict=True)
+        max(len(head), *(len(printable(path)) for path in column)) for head, column in zip(heads, columns, strict=True)
     ]
 
 

@@ -14,7 +14,7 @@ from bench_export.prediction.card_text import card_lines, file_lines, missing_li
 from bench_export.prediction.file_facts import FileFacts, facts_of
 from bench_export.session import check_file, open_session
 
-__all__ = ["show", "show_recipe"]
+__all__ = ["plain_card", "show", "show_recipe"]
 
 
 def show(path: Path, *, as_json: bool) -> None:
@@ -64,10 +64,10 @@ def _print_json(path: Path, card: Card | None, facts: FileFacts) -> None:
     for key in ("inputs", "outputs"):
         values[key] = [dict(zip(names, one, strict=True)) for one in values[key]]
     missing = [] if card else [what for what, _ in missing_lines()][:2]
-    print_json({"model": str(path), "file": values, "card": _plain(card) if card else None, "missing": missing})
+    print_json({"model": str(path), "file": values, "card": plain_card(card) if card else None, "missing": missing})
 
 
-def _plain(card: Card) -> dict[str, Any]:
+def plain_card(card: Card) -> dict[str, Any]:
     """The card without what only `bench verify` can read: the packed answers to its samples and probes."""
     values = asdict(card)
     if gate := values["gate"]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from bench.images import no_size_warnings
+from bench_export.prediction.showing import plain_card
 from bench_export.predictor import Predictor
 from bench_export.serving.batching import Batcher
 from bench_export.serving.exchange import Receive, Scope, Send
@@ -125,7 +125,7 @@ def _response(body: bytes, kind: str, *, status: int = 200, headers: dict[str, s
 
 
 def _described(predictor: Predictor, batcher: Batcher, limits: Limits) -> dict[str, Any]:
-    """The card, and what is known of the server that runs it."""
+    """The card without what only `bench verify` reads, and what is known of the server that runs it."""
     session = predictor.session
     server = {
         "file": session.path.name,
@@ -138,4 +138,4 @@ def _described(predictor: Predictor, batcher: Batcher, limits: Limits) -> dict[s
         "max_megapixels": predictor.card.preprocessing.max_megapixels,
         "max_images": limits.max_images,
     }
-    return {**asdict(predictor.card), "server": server}
+    return {**plain_card(predictor.card), "server": server}

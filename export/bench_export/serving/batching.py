@@ -153,6 +153,8 @@ class Batcher:
             self._bad(item, str(reason))
         except MemoryError:
             self._bad(item, "too large for the memory of this machine")
+        except Exception as error:  # noqa: BLE001  # a thread that dies would leave all others waiting for ever
+            self._loop.call_soon_threadsafe(self._fail, [item], error)
         else:
             item.decoded = time.perf_counter()
             item.decode_s = item.decoded - started

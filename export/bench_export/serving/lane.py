@@ -19,6 +19,7 @@ _START = b"POST /predict HTTP/1.1\r\n"
 _HEADER = re.compile(rb"([A-Za-z0-9-]+):[ \t]*([\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?)[ \t]*")
 _NOT_PLAIN = {b"transfer-encoding", b"expect", b"upgrade", b"te", b"trailer", b"http2-settings"}
 _LARGEST_HEAD = 8192
+_MOST_DIGITS = 15  # of a length; Python refuses to read a number of thousands of digits
 _CLOSE = (b"connection", b"close")
 
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in http.HTTPStatus}
@@ -43,6 +44,7 @@ def plain_request(data: bytes) -> tuple[Scope, bytes] | None:
         len(known) != len(headers)  # a header that comes twice
         or b"host" not in known
         or not length.isdigit()
+        or len(length) > _MOST_DIGITS
         or int(length) != len(data) - end - 4
         or known.get(b"connection", b"keep-alive").lower() != b"keep-alive"
         or not _NOT_PLAIN.isdisjoint(known)

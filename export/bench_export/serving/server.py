@@ -110,7 +110,11 @@ def take_port(host: str, port: int | None) -> socket.socket:
 
 
 def _bind(host: str, port: int) -> socket.socket:
-    family, kind, protocol, _name, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    try:
+        places = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except UnicodeError as cause:  # a label that no name can have
+        raise socket.gaierror(socket.EAI_NONAME, "no name of a host") from cause
+    family, kind, protocol, _name, address = places[0]
     listening = socket.socket(family, kind, protocol)
     try:
         if os.name == "posix":  # elsewhere it would let two servers share a port

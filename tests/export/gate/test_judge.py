@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 from bench.images import Decoding
@@ -171,3 +172,46 @@ def test_another_number_of_classes_is_told_before_anything_is_asked(toy_models: 
     candidate = load(toy_models.classifier(tmp_path / "four.onnx", classes=4))
     report = judge(_score, candidate, _pairs(), precision="fp32")
     assert report.reasons == ["its 4 classes are not the run's 2"]
+
+
+def test_a_score_moves_alone_so_that_a_tie_with_the_threshold_is_half_as_wide() -> None:
+    report = GateReport("fp32", "validation", "", 3, dict(LIMITS))
+    expected, found = [0.5 - 15e-5, 0.5 - 5e-5, 0.9], [0.5 + 5e-5, 0.5 + 5e-5, 0.9 + 1e-4]
+    both = [np.array([[1 - p, p] for p in values], dtype=np.float32) for values in (expected, found)]
+    compare(report, both[0], Answers(both[1], {}), Labelled(np.array([0, 0, 1])), threshold=0.5)
+    assert (report.disagreements, report.ties) == (2, 1)
+    assert not report.passed
+
+
+def test_a_trained_model_without_finite_answers_proves_nothing(toy_models: ModuleType, tmp_path: Path) -> None:
+    candidate = load(toy_models.verifier(tmp_path / "pairs.onnx", threshold=0.5))
+
+    different = int(_score(*_pairs().batch(range(12)))[:, 1].argmin())
+
+    def reference(first: Any, second: Any) -> Any:
+        scores = _score(first, second)
+        scores[different] = np.nan
+        return scores
+
+    report = judge(reference, candidate, _pairs(), precision="fp32", threshold=0.5)
+    (reason,) = report.reasons
+    assert reason.endswith(f"own answers to 1 of 12 samples are not finite, the first for pair {different}")
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_few_samples_are_asked_for_in_large_batches_all_the_same(
+    toy_models: ModuleType, tmp_path: Path, count: int
+) -> None:
+    candidate = load(toy_models.verifier(tmp_path / "pairs.onnx", threshold=0.5))
+    report = judge(_score, candidate, _pairs(count), precision="fp32", threshold=0.5)
+    assert report.passed, report.reasons
+    assert all(batch["images"] >= batch["size"] for batch in report.batches)
+
+
+def test_a_file_for_pairs_without_a_decision_is_rejected(toy_models: ModuleType, tmp_path: Path) -> None:
+    path = toy_models.verifier(tmp_path / "pairs.onnx", threshold=0.5)
+    proto = onnx.load(path)
+    del proto.graph.output[1]
+    onnx.save(proto, path)
+    report = judge(_score, load(path), _pairs(), precision="fp32", threshold=0.5)
+    assert report.reasons == ["it gives no decision"]

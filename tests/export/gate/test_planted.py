@@ -8,12 +8,19 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from onnx import ModelProto, helper, numpy_helper
 from torch import nn
 from torch.nn import functional
 
 from bench_export.conversion.core import convert_core
+from bench_export.conversion.half import to_half
+from bench_export.gate.departures import Trained, first_departure
+from bench_export.gate.judge import judge
+from bench_export.gate.probes import ProbeSamples, check_resizing
+from bench_export.gate.report import LIMITS, GateReport
+from bench_export.prediction.numpy_steps import normalise
 
 
 class BatchStatistics(nn.Module):
@@ -77,6 +84,32 @@ def test_batch_normalisation_in_training_mode(finished: Any) -> None:
     departure = finished.departure(candidate, report)
     assert departure is not None
     assert departure.module.startswith(norms[0])
+
+
+def test_a_trained_model_whose_own_answers_depend_on_the_batch(finished: Any) -> None:
+    model = copy.deepcopy(finished.restored.model)
+    norms = [name for name, module in model.named_modules() if isinstance(module, nn.BatchNorm2d)]
+    parent, _, last = norms[0].rpartition(".")
+    setattr(model.get_submodule(parent), last, BatchStatistics(model.get_submodule(norms[0])))
+    candidate = finished.write(finished.joined(convert_core(model, finished.restored.spec).proto))
+    samples = finished.material.gate()
+
+    def reference(images: Any) -> Any:
+        with torch.inference_mode():
+            return model(torch.from_numpy(normalise(images, finished.preprocessing))).softmax(1).numpy()
+
+    report = judge(reference, candidate, samples, precision="fp32")
+    assert any("in batches of 7 the same images get other answers than one at a time" in r for r in report.reasons)
+    departure = first_departure(
+        candidate.session.path,
+        samples,
+        report,
+        preprocessing=finished.preprocessing,
+        trained=Trained(reference, model),
+    )
+    assert departure is not None
+    assert departure.module.startswith(norms[0])
+    assert departure.what == "its value for an image depends on the others of the batch"
 
 
 def test_a_batch_dimension_frozen_at_the_input(finished: Any) -> None:
@@ -196,3 +229,27 @@ def test_a_fault_in_a_raw_file(finished: Any, plant: Callable[..., ModelProto]) 
     departure = finished.departure(faulty, report)
     assert departure is not None
     assert departure.node == next(node.name for node in finished.core.graph.node if node.op_type == "Conv")
+
+
+def test_a_wrong_resize_filter_where_all_images_have_the_models_size_already(finished: Any) -> None:
+    wrong = finished.write(finished.joined(filter="nearest"))
+    report = GateReport("fp32", "validation", "", 1, dict(LIMITS))
+    check_resizing(report, wrong, finished.preprocessing, "classification")
+    (reason,) = report.reasons
+    assert reason.startswith("it does not resize as Pillow does: answers to synthetic images change by up to ")
+    samples = ProbeSamples(finished.preprocessing, "classification")
+    looked_at = dataclasses.replace(report, worst=[{"position": one} for one in samples.larger_and_smaller])
+    trained = Trained(finished.restored.predict, finished.restored.model)
+    departure = first_departure(
+        wrong.session.path, samples, looked_at, preprocessing=finished.preprocessing, trained=trained
+    )
+    assert departure is not None
+    assert "of the resized values differ from Pillow's" in departure.what
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_the_exact_resize_changes_no_answer_at_all(finished: Any, precision: str) -> None:
+    core = finished.core if precision == "fp32" else to_half(finished.core)
+    report = GateReport(precision, "validation", "", 1, {**LIMITS, "batch_difference": 0.0})
+    check_resizing(report, finished.write(finished.joined(core)), finished.preprocessing, "classification")
+    assert report.passed, report.reasons

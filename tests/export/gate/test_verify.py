@@ -19,7 +19,7 @@ from bench.errors import BenchError, DataError, GateError
 from bench_export.card import Preprocessing, read_card, write_card
 from bench_export.commands.verify import verify as command
 from bench_export.gate.answers import reference_answers
-from bench_export.gate.packing import pack, unpack
+from bench_export.gate.packing import pack, pack_array, unpack
 from bench_export.gate.probes import build_probes, probe_images
 from bench_export.gate.recorded import find_samples, pack_samples, recorded_names
 from bench_export.gate.verify import Verified, verify
@@ -156,6 +156,8 @@ def test_damaged_probes_are_an_error(exported: Path, damage: Any) -> None:
         {"paths": [["a.png"]], "labels": [], "best": []},
         {"paths": [[]], "labels": [0], "best": [[]]},
         ["not", "a", "table"],
+        {"paths": [5], "labels": [0], "best": [[]]},
+        {"paths": [[5]], "labels": [0], "best": [[]]},
     ],
 )
 def test_damaged_names_of_samples_are_an_error(exported: Path, values: Any) -> None:
@@ -220,3 +222,18 @@ def test_torch_is_not_imported_unless_a_run_is_named(finished: Any, exported: Pa
         "heavy = {'torch', 'pydantic', 'mlflow'} & set(sys.modules); assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-W", "error", "-c", program], check=True)
+
+
+def test_probes_that_differed_much_at_the_export_allow_no_other_answers_now(exported: Path) -> None:
+    card = read_card(exported)
+    assert card is not None
+    gate = dict(card.gate or {})
+    probes = {**gate["probes"], "exported": pack_array(np.full((28, 3), 1.0, dtype=np.float32))}
+    found = _failed(verify(_changed(exported, gate={**gate, "probes": probes})))
+    assert "from its own then" in found["answers as at the export"]
+
+
+def test_damaged_limits_are_replaced_by_the_usual_ones(exported: Path) -> None:
+    card = read_card(exported)
+    assert card is not None
+    assert verify(_changed(exported, gate={**(card.gate or {}), "limits": {"batch_difference": "none"}})).passed

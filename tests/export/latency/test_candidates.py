@@ -100,3 +100,42 @@ def test_pairs_and_single_images_do_not_mix(toy_models: ModuleType, tmp_path: Pa
 def test_a_missing_file_is_said(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="no such file"):
         find_candidates([str(tmp_path / "none.onnx")], [])
+
+
+def test_a_kind_that_is_named_twice_is_measured_once(run: record.Run) -> None:
+    path = run.folder / "export" / "model.onnx"
+    found, _ = find_candidates([str(path)], ["torch", "ort-int8", "torch"])
+    assert [one.name for one in found] == ["ort", "torch", "ort-int8"]
+
+
+def test_a_file_of_another_run_that_lies_beside_is_no_rival(
+    run: record.Run, toy_models: ModuleType, tmp_path: Path
+) -> None:
+    path = toy_models.classifier(tmp_path / "mine.onnx", run=run.name)
+    toy_models.classifier(tmp_path / "model.int8.onnx", precision="int8", run="20251224-000000-ffff-s0")
+    found, _ = find_candidates([str(path)], ["ort-int8"])
+    assert found[1].path == run.folder / "export" / "model.int8.onnx"
+
+
+def test_files_of_one_name_are_told_apart_by_their_runs(toy_models: ModuleType, tmp_path: Path) -> None:
+    paths = [str(toy_models.classifier(tmp_path / name)) for name in ("a/export/model.onnx", "b/model.onnx")]
+    found, _ = find_candidates(paths, [])
+    assert [one.name for one in found] == ["a/model:ort", "b/model:ort"]
+    with pytest.raises(RecipeError, match="have one name"):
+        find_candidates([paths[0], paths[0]], [])
+
+
+def test_a_trained_model_of_pairs_does_not_meet_single_images() -> None:
+    pairs = record.create("toy", group="20261126-000000-0001", seed=0, recipe_text="", plan={"task": "verification"})
+    pairs.finish("finished")
+    (pairs.folder / "model.safetensors").write_bytes(b"weights")
+    single = record.create("toy", group="20261126-000000-0002", seed=0, recipe_text="", plan={"task": "classification"})
+    single.finish("finished")
+    (single.folder / "model.safetensors").write_bytes(b"weights")
+    with pytest.raises(RecipeError, match="cannot be measured on the same samples"):
+        find_candidates([pairs.name, single.name], ["torch"])
+
+
+def test_torch_on_the_cpu_is_no_rival_on_a_gpu(run: record.Run) -> None:
+    with pytest.raises(RecipeError, match="--device cuda: torch would run on the CPU"):
+        find_candidates([run.name], ["ort", "torch"], device="cuda")

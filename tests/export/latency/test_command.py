@@ -88,11 +88,16 @@ def _workers(of: psutil.Process) -> list[psutil.Process]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
-def test_an_ended_measurement_leaves_no_processes(number: signal.Signals, code: int, model: Path) -> None:
-    """Ctrl-C reaches the whole group of processes; a kill reaches the parent alone."""
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 130), (signal.SIGKILL, -9)])
+def test_an_ended_measurement_leaves_nothing(number: signal.Signals, code: int, model: Path, tmp_path: Path) -> None:
+    """Ctrl-C reaches the whole group of processes; SIGTERM and a kill (which leaves files) the parent."""
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    environment = {**os.environ, "TMPDIR": str(temporary)}
     command = [sys.executable, "-m", "bench", "latency", str(model), "--duration", "60"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, start_new_session=True, env=environment
+    ) as process:
         assert process.stderr is not None
         while "measuring blocks" not in process.stderr.readline():
             assert process.poll() is None
@@ -101,9 +106,29 @@ def test_an_ended_measurement_leaves_no_processes(number: signal.Signals, code: 
         if number == signal.SIGINT:
             os.killpg(process.pid, number)
         else:
-            process.kill()
+            process.send_signal(number)
         assert process.wait(30) == code
     end = time.monotonic() + 20
     while any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in workers):
         assert time.monotonic() < end
         time.sleep(0.1)
+    if number != signal.SIGKILL:
+        assert not [path for path in temporary.iterdir() if path.is_dir()]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--duration", "nan"), "--duration nan: not a number"),
+        (("--bound-ms", "nan"), "--bound-ms nan: not a number"),
+        (("--qps", "1e12"), "--qps"),
+        (("--batch", "1000000"), "up to 4,096"),
+        (("--threads", "100000"), "--threads"),
+        (("--tune", "--threads", "2"), "leave out --threads"),
+    ],
+)
+def test_numbers_that_no_machine_can_do_are_refused(model: Path, options: tuple[str, ...], said: str) -> None:
+    done = _bench(model, *options)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr

@@ -110,3 +110,11 @@ def test_without_loadgen_the_reason_is_said(monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(BenchError, match="not available on this platform") as caught:
         check_available()
     assert "all other commands work" in str(caught.value.hint)
+
+
+def test_a_system_that_fails_ends_the_server_scenario_with_its_error() -> None:
+    def fail(_indices: object) -> None:
+        raise BenchError("it has failed")
+
+    with pytest.raises(BenchError, match="it has failed"):
+        run(System(fail, fail, 4), Demand("server", 0.1, expected_ns=1 * MS, qps=100, bound_ms=15))

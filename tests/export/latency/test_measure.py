@@ -94,6 +94,15 @@ def test_a_percentile_that_the_sample_cannot_support_is_refused_with_the_count_i
     assert "needs 2995" in refused["refused"]
 
 
+def test_a_runtime_that_is_not_installed_is_said_without_a_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "torch.py").write_text("raise ImportError('not installed here')", encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(BenchError, match="torch: its runtime cannot be imported: not installed here"):
+        Process("torch", "torch")
+
+
 def test_a_slower_model_is_found_slower(record: dict[str, Any]) -> None:
     found = _between(record, "small", "large", "compute")
     assert found["high"] < 0.5
@@ -217,3 +226,10 @@ def test_whatever_happens_no_process_is_left(
     with pytest.raises(KeyboardInterrupt):
         measure([good], _samples(good), SHORT)
     assert not [one for one in psutil.Process().children(recursive=True) if "worker" in " ".join(one.cmdline())]
+
+
+def test_a_large_batch_is_measured_in_full_batches(toy_models: ModuleType, tmp_path: Path) -> None:
+    candidate = _candidate(toy_models.classifier(tmp_path / "model.onnx", size=(96, 96)), "one")
+    settings = replace(SHORT, scenario="offline", batch=512, block_s=0.01, duration_s=0.04)
+    measured = measure([candidate], _samples(candidate), settings)["candidates"][0]["measures"]["compute"]
+    assert measured["samples"] >= 4 * 4 * 512

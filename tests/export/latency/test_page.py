@@ -162,3 +162,14 @@ def test_axes_have_plain_numbers_at_any_scale(latency_record: dict[str, Any], fa
     numbers = [label for label in labels if re.fullmatch(r"[\d,.]+", label)]
     assert len(numbers) >= 5
     assert not any("e" in label or "$" in label for label in numbers)
+
+
+def test_what_a_correction_has_taken_back_is_not_shown_as_a_difference(latency_record: dict[str, Any]) -> None:
+    verdict = "no difference detectable (after Holm's correction for 3 pairs)"
+    latency_record["comparisons"] = [{**latency_record["comparisons"][0], "verdict": verdict}]
+    taken_back = render(latency_record)
+    assert "no difference detectable" in taken_back
+    latency_record["comparisons"][0]["verdict"] = "ort 5.31 times as fast [5.12, 5.49]"
+    found = render(latency_record)
+    assert "<b>ort against torch" in found
+    assert "<b>ort against torch" not in taken_back

@@ -93,3 +93,36 @@ def test_each_shortcoming_is_a_reason_against_publishing(
     described: dict[str, Any], samples: Samples, settings: Settings, during: dict[str, Any], reason: str
 ) -> None:
     assert any(reason in one for one in why_not_publishable([described], samples, settings, {"during": during}))
+
+
+def _at_rates(ours: float, theirs: float, *, valid: bool = True) -> list[dict[str, Any]]:
+    found = [_described("a", 2.0), _described("b", 1.0, valid=valid)]
+    for one, rate in zip(found, (ours, theirs), strict=True):
+        one["measures"]["end_to_end"]["target_qps"] = rate
+    return found
+
+
+@pytest.mark.parametrize(
+    ("metric", "rates", "valid", "chosen"),
+    [
+        ("p50", (100.0, 100.0), True, "b"),  # --qps gives all of them one rate: it says nothing
+        ("qps", (200.0, 100.0), True, "a"),
+        ("qps", (100.0, 200.0), True, "b"),
+        ("qps", (100.0, 200.0), False, "a"),  # what does not hold is no rate
+    ],
+)
+def test_a_rate_counts_where_it_was_found_and_holds(
+    metric: str, rates: tuple[float, float], valid: bool, chosen: str
+) -> None:
+    candidates = [_candidate("a", "fp32"), _candidate("b", "fp32")]
+    compared = [{**one, "metric": metric} for one in _compared("a", "b", "b 2.00 times as fast [1.9, 2.1]")]
+    found = recommendation(candidates, _at_rates(*rates, valid=valid), compared)
+    assert found["candidate"] == chosen
+
+
+def test_speed_alone_does_not_choose_between_runs() -> None:
+    cards = [Card("classification", ("a", "b"), HOW, run=run) for run in ("one", "two")]
+    candidates = [Candidate(name, "ort", Path(f"{name}.onnx"), card) for name, card in zip("ab", cards, strict=True)]
+    compared = _compared("a", "b", "b 2.00 times as fast [1.9, 2.1]")
+    found = recommendation(candidates, [_described("a", 2.0), _described("b", 1.0)], compared)
+    assert "nothing of which is the more accurate" in found["reason"]

@@ -76,7 +76,7 @@ def test_the_images_that_the_gate_saw_come_first(toy_models: ModuleType, tmp_pat
     names = _photographs(tmp_path, 6)
     card = _card(toy_models, tmp_path, [[name] for name in names[:2]])
     found = _collect(card=card, data=tmp_path)
-    assert found.source == "images that the export was judged by"
+    assert found.source == "images that the export was judged by, each file as a whole"
     assert {part for sample in found.encoded for part in sample} == {(tmp_path / n).read_bytes() for n in names[:2]}
 
 
@@ -95,7 +95,7 @@ def test_a_run_names_the_files_of_its_held_out_split(tmp_path: Path) -> None:
     np.savez(run.folder / "predictions" / "test.npz", ids=np.array(names[:3]))
     found = _collect(run=run)
     assert len(found.encoded) == 3
-    assert found.source == f"test images of run {run.name}"
+    assert found.source == f"test images of run {run.name}, each file as a whole"
 
 
 def test_without_real_images_they_are_made_up_and_said_to_be() -> None:
@@ -121,3 +121,26 @@ def test_the_library_survives_its_way_to_another_process(tmp_path: Path) -> None
 def test_made_up_photographs_are_jpegs_of_250_pixels() -> None:
     with Image.open(io.BytesIO(_collect(count=1).encoded[0][0])) as image:
         assert (image.format, image.size) == ("JPEG", (250, 250))
+
+
+def test_pairs_cannot_be_made_of_one_image(tmp_path: Path) -> None:
+    _photographs(tmp_path, 1)
+    with pytest.raises(DataError, match="only one image in it"):
+        collect(HOW, pairs=True, run=None, card=None, data=tmp_path, seed=0)
+
+
+def test_a_run_without_a_folder_is_not_looked_for_in_the_present_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = _photographs(tmp_path, 4)
+    run = record.create("toy", group="20261126-000000-0000", seed=0, recipe_text="", plan={})
+    (run.folder / "predictions").mkdir()
+    np.savez(run.folder / "predictions" / "validation.npz", ids=np.array(names))
+    monkeypatch.chdir(tmp_path)
+    assert not _collect(run=run, count=2).real
+
+
+def test_that_boxes_are_not_cut_out_is_said(toy_models: ModuleType, tmp_path: Path) -> None:
+    names = _photographs(tmp_path, 2)
+    card = _card(toy_models, tmp_path, [[name] for name in names])
+    assert _collect(card=card, data=tmp_path).source.endswith("each file as a whole")

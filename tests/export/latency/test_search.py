@@ -30,3 +30,9 @@ def test_where_nothing_passes_the_rate_is_zero() -> None:
 
     assert largest_rate(passes, start=160.0).passed == 0
     assert min(tried) >= 10
+
+
+def test_a_border_that_was_never_reached_is_still_a_number() -> None:
+    found = largest_rate(lambda _rate: True, start=1.0)
+    assert found.failed == float("inf")
+    assert found.above == 2 * found.passed

@@ -86,7 +86,7 @@ def test_a_free_size_must_be_given(tmp_path: Path) -> None:
     [("sise=8", 'sise: no such key; did you mean "size"'), ("size=big", "size=big: height and width"),
      ("size=0", "size=0"), ("resize=stretch", "squash (default), crop or pad"), ("filter=cubic", "bicubic"),
      ("std=0", "std=0"), ("mean=nan", "mean=nan"), ("output=logit", "logits or probabilities"),
-     ("channels=2", "channels=2: 1 or 3"), ("layout=chw", "nchw or nhwc"), ("scale=0", "scale=0"),
+     ("channels=2", "channels=2: 1 or 3"), ("layout=chw", "nchw or nhwc"), ("scale=0", "scale=0"), ("scale=nan", "scale=nan"), ("size=100000", "size=100000"),
      ("mean=1,2", "2 values for 3 channels"), ("size", "'size' is not KEY=VALUE")],
 )  # fmt: skip
 def test_a_wrong_value_is_named_with_what_it_may_be(foreign: Path, value: str, said: str) -> None:

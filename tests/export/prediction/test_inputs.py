@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -148,3 +149,10 @@ def test_pairs_come_from_stdin_too() -> None:
 def test_lines_that_are_no_pairs_are_named() -> None:
     with pytest.raises(RecipeError, match="not two images in line 2, 3"):
         pairs("-", stdin=b"a.png,b.png\nc.png\nd.png,\n")
+
+
+@pytest.mark.parametrize("find", [images, pairs])
+def test_a_list_that_is_no_table_is_said(find: Callable[..., object], tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_text('"' + "x" * 200_000, encoding="utf-8")
+    with pytest.raises(RecipeError, match="no table: field larger"):
+        find(tmp_path / "list.csv")

@@ -193,6 +193,17 @@ def test_names_that_cannot_be_printed_do_not_stop_it(colours: Path, photos: Path
     assert b"red" in done.stdout.splitlines()[1]
 
 
+def test_a_name_steers_no_terminal_and_breaks_no_line(run_bench: Run, colours: Path, photos: Path) -> None:
+    odd = photos / "o\x1b[31md\nd.png"
+    odd.write_bytes((photos / "red.png").read_bytes())
+    bad = photos / "b\nad.png"
+    bad.write_bytes(b"<html>")
+    told = run_bench("predict", colours, odd, bad)
+    assert len(told.out.splitlines()) == 2
+    assert r"o\x1b[31md\nd.png" in told.out
+    assert r"b\nad.png: not an image" in told.err
+
+
 def test_an_answer_that_is_not_finite_is_no_answer(
     run_bench: Run, toy_models: ModuleType, photos: Path, tmp_path: Path
 ) -> None:

@@ -116,3 +116,15 @@ def test_a_histogram_is_cumulative() -> None:
 def test_labels_are_escaped() -> None:
     text = Metrics().text(waiting=0, model={"model": 'a"b\\c\nd'})
     assert 'visionbench_model_info{model="a\\"b\\\\c\\nd"} 1' in text
+
+
+def test_whatever_a_source_raises_no_thread_dies_of_it(models: dict[str, Path], colours: dict[str, bytes]) -> None:
+    async def ask(batcher: Batcher) -> Answer:
+        for _ in range(3):
+            with pytest.raises(OSError, match="too long"):
+                await batcher.answers([("x" * 5000,)])  # type: ignore[list-item]  # no bytes, but a name
+        assert batcher.ready
+        return (await batcher.answers([(colours["red"],)]))[0]
+
+    answer, _metrics = with_batcher(load(models["classes"]), ask)
+    assert answer.guess == 0

@@ -32,6 +32,7 @@ def test_a_plain_request_is_taken_apart() -> None:
         HEAD + b"Content-Length: 4\r\n\r\nabcde",
         HEAD + b"Content-Length: 6\r\n\r\nabcde",
         HEAD + b"Content-Length: +5\r\n\r\nabcde",
+        HEAD + b"Content-Length: " + b"9" * 5000 + b"\r\n\r\nabcde",
         HEAD + b"Content-Length: 5\r\nContent-Length: 5\r\n\r\nabcde",
         HEAD + b"Content-Length: 5\r\nHost: other\r\n\r\nabcde",
         HEAD + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\nabcde",

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -187,6 +188,18 @@ def test_a_port_that_is_none(port: int) -> None:
 def test_a_host_that_is_none() -> None:
     with pytest.raises(BenchError, match=r"cannot be used|is not known"):
         take_port("203.0.113.1", 0)  # of no machine (RFC 5737)
+
+
+def test_a_host_that_no_name_can_be() -> None:
+    with pytest.raises(BenchError, match="is not known"):
+        take_port("a" * 100, 0)
+
+
+def test_the_card_leaves_out_what_only_verify_reads(tmp_path: Path, toy_models: Any) -> None:
+    gate = {"passed": True, "samples": {"total": 7, "data": "eNoB"}, "probes": {"trained": "eNoB"}}
+    path = toy_models.classifier(tmp_path / "judged.onnx", gate=gate)
+    with running(path) as (port, _program):
+        assert get(port, "/card")[1]["gate"] == {"passed": True, "samples": {"total": 7}}
 
 
 def test_a_model_that_is_missing_or_not_ours(tmp_path: Path, toy_models: object) -> None:
