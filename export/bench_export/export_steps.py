@@ -165,11 +165,16 @@ def kept(
 
 
 def as_exported(objective: Objective, report: dict[str, Any]) -> Objective:
-    """The run's objective as the exported file reaches it: an accuracy less what the gate saw it lose."""
+    """The run's objective as the exported file reaches it: the accuracy less what the gate saw it lose.
+
+    Of any other metric the trained model's value stands, and the note says so where the file is not exact.
+    """
     gained = float((report.get("accuracy") or {}).get("difference_points", 0.0)) / 100
-    if not objective.metric.endswith("accuracy"):
+    if objective.metric in {"val_accuracy", "test_accuracy"}:
+        return replace(objective, value=objective.value + gained)
+    if report["precision"] == "fp32":
         return objective
-    return replace(objective, value=objective.value + gained)
+    return replace(objective, note="; ".join(filter(None, [objective.note, "the value is the trained model's"])))
 
 
 def _trained(recorded: Mapping[str, Any]) -> dict[str, str]:

@@ -36,14 +36,15 @@ def print_exports(done: Sequence[Exported]) -> None:
     """The table, and below it where the files lie and why they are registered as they are."""
     rows: list[tuple[str, Callable[[Exported], str | Text]]] = [
         ("gate", _verdict),
-        ("answers like the trained model's", lambda one: _share(one.report["agreement"])),
+        ("same answers", lambda one: _share(one.report["agreement"])),
         ("largest difference", lambda one: _number(one.report["max_difference"])),
         ("mean difference", lambda one: _number(one.report["mean_difference"])),
         ("accuracy, trained", lambda one: _share(one.report["accuracy"].get("trained"))),
         ("accuracy, exported", lambda one: _share(one.report["accuracy"].get("exported"))),
-        ("difference in points [95 %]", _difference),
+        ("points gained", lambda one: _signed(one.report["accuracy"].get("difference_points"))),
+        ("  95 % interval", _interval),
         ("layers in float", _kept_float),
-        ("size", lambda one: f"{_size(one.path) / 1e6:.2f} MB"),
+        ("size", lambda one: f"{_size(one.path) / 1e6:.2f} MB" if one.path.is_file() else "-"),
     ]
     shown = [(name, [cell(one) for one in done]) for name, cell in rows]
     print_table(
@@ -58,7 +59,8 @@ def print_exports(done: Sequence[Exported]) -> None:
         how = one.card.quantisation
         if how and len(how["kept_float"]) == how["layers"]:  # int8 in name only
             console.print(f"{one.precision}: {how['remark']}")
-        console.print(f"{one.precision}: {one.path}", soft_wrap=True)
+        if one.path.is_file():
+            console.print(f"{one.precision}: {one.path}", soft_wrap=True)
         if one.registration:
             kind = one.registration
             console.print(f"  {kind.model} version {kind.version} is the {kind.alias}: {kind.reason}")
@@ -76,12 +78,13 @@ def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.2g}"
 
 
-def _difference(one: Exported) -> str:
-    accuracy = one.report["accuracy"]
-    if not accuracy:
-        return "-"
-    low, high = accuracy["interval_points"]
-    return f"{accuracy['difference_points']:+.2f} [{low:+.2f}, {high:+.2f}]"
+def _signed(value: float | None) -> str:
+    return "-" if value is None else f"{value:+.2f}"
+
+
+def _interval(one: Exported) -> str:
+    low, high = one.report["accuracy"].get("interval_points", (None, None))
+    return "-" if low is None else f"[{low:+.2f}, {high:+.2f}]"
 
 
 def _kept_float(one: Exported) -> str:
@@ -91,5 +94,7 @@ def _kept_float(one: Exported) -> str:
 
 def _size(path: Path) -> int:
     """Bytes of a file and of the weights beside it."""
+    if not path.is_file():  # it could not be made
+        return 0
     beside = path.with_name(f"{path.name.replace('.rejected', '')}.data")
     return path.stat().st_size + (beside.stat().st_size if beside.is_file() else 0)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import tempfile
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from bench import tracking
 from bench.files import sha256
 from bench_export.choice import Objective
+from bench_export.metadata import write_properties
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -49,9 +53,10 @@ def register(run: Run, path: Path, card: Card, objective: Objective) -> Registra
     with tracking.translated(uri):
         client = tracking.connect(uri)
         name = "".join("_" if letter in _FORBIDDEN else letter for letter in card.experiment) or "model"
-        digest = sha256(path)
+        digest = _digest(path)
         known = _versions(client, name)
-        same = next((one for one in known if one.tags.get("visionbench.sha256") == digest), None)
+        mine = {"visionbench.sha256": digest, "visionbench.run": card.run, "visionbench.precision": card.precision}
+        same = next((one for one in known if mine.items() <= one.tags.items()), None)
         version = same or _add_version(client, name, run_id, path, card, objective, digest)
         champion = _with_alias(client, name, CHAMPION)
         if champion is not None and int(champion.version) == int(version.version):
@@ -60,6 +65,16 @@ def register(run: Run, path: Path, card: Card, objective: Objective) -> Registra
         client.set_registered_model_alias(name, alias, version.version)
         client.set_model_version_tag(name, version.version, "visionbench.reason", reason)
         return Registration(name, int(version.version), alias, reason)
+
+
+def _digest(path: Path) -> str:
+    """What a file computes: all of it but its metadata, which say when it was made; and the weights beside it."""
+    with tempfile.TemporaryDirectory() as place:
+        bare = Path(place) / path.name
+        shutil.copyfile(path, bare)
+        write_properties(bare, {})
+        beside = path.with_name(f"{path.name}.data")
+        return sha256(bare) + (sha256(beside) if beside.is_file() else "")
 
 
 def _versions(client: MlflowClient, name: str) -> list[ModelVersion]:
@@ -89,7 +104,7 @@ def _add_version(
         "visionbench.precision": card.precision,
         "visionbench.objective": objective.metric,
         "visionbench.value": repr(objective.value),
-        "visionbench.fingerprint": str(card.dataset.get("fingerprint", "")),
+        "visionbench.images": _images(card),
         "visionbench.run": card.run,
     }
     source = f"models:/{entry.model_id}"
@@ -131,7 +146,7 @@ def _package(path: Path, card: Card, folder: Path, *, model_id: str, run_id: str
         signature=ModelSignature(Schema([*inputs]), Schema([*outputs])),
         input_example=example,
         pip_requirements=["onnxruntime", "numpy"],
-        save_as_external_data=False,
+        save_as_external_data=path.with_name(f"{path.name}.data").is_file(),
     )
 
 
@@ -152,7 +167,7 @@ def _compare(objective: Objective, card: Card, champion: ModelVersion | None) ->
         return CHAMPION, "there was no champion yet"
     tags = champion.tags
     other = f"version {champion.version} (run {tags.get('visionbench.run', '?')}, {tags.get('visionbench.precision')})"
-    if tags.get("visionbench.fingerprint") != str(card.dataset.get("fingerprint", "")):
+    if tags.get("visionbench.images") != _images(card):
         return (
             CHALLENGER,
             f"the champion, {other}, was judged on other images; set the alias by hand if this one is better",
@@ -167,6 +182,13 @@ def _compare(objective: Objective, card: Card, champion: ModelVersion | None) ->
     if objective.rank > present.rank:
         return CHAMPION, f"{values}, which it replaces"
     return CHALLENGER, values + ("; a tie leaves it" if objective.rank == present.rank else "")
+
+
+def _images(card: Card) -> str:
+    """Which images a model was judged on: the dataset, and how it was divided."""
+    table = tomllib.loads(card.recipe).get("data", {}) if card.recipe else {}
+    divided = {key: table.get(key) for key in ("validation", "test", "split_seed")}
+    return f"{card.dataset.get('fingerprint', '')} {json.dumps(divided)}"
 
 
 def _description(card: Card, objective: Objective) -> str:

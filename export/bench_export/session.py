@@ -124,7 +124,8 @@ def open_session(
     check_external_data(path)
     if tuning is None:
         tuning = _own_tuning(card, "cuda" if use_cuda else "cpu")
-    threads = threads or tuning.get("intra_op_threads")
+    tuned = tuning.get("intra_op_threads")
+    threads = threads or (tuned if isinstance(tuned, int) and tuned > 0 else None)
     options = _options(threads, tuning, profile_nodes=profile_nodes or device == "cuda")
     try:
         inference = onnxruntime.InferenceSession(

@@ -5,23 +5,30 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 import time
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, cast
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 
+from bench import registry
 from bench import run as stages
 from bench.cli import cli
 from bench.errors import BenchError, GateError, RecipeError
+from bench.kinds import DataSpec
 from bench.progress import Progress
 from bench.recipe import parse
 from bench.record import Run
 from bench.stages import checkpoint
 from bench_export import load
 from bench_export.card import read_card
+from bench_export.conversion.proof import example
 from bench_export.export_files import file_name, settle, unproven
 from bench_export.export_run import export_run
 
@@ -234,3 +241,94 @@ def test_a_folder_that_cannot_be_written_to_is_an_error_of_one_line(run: Run, tm
     done = bench("export", run.name, "--onnx", "--out", str(tmp_path / "file" / "inner"))
     assert isinstance(done.exception, RecipeError)
     assert "cannot be written to" in str(done.exception)
+
+
+# Planted faults, as a plugin brings them
+
+CLASSES = DataSpec("classification", tuple("0123456789"), 1, (12, 12))
+
+
+class Frozen(torch.nn.Module):
+    """Counts its images when it is traced, and never again: a number of Python's is a constant of the graph."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = torch.nn.Linear(144, 10)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        is_traced = torch.compiler.is_exporting() or torch.jit.is_tracing()
+        count = example(CLASSES)[0].shape[0] if is_traced else images.shape[0]
+        return cast("torch.Tensor", self.head(images.reshape(count, 144)))
+
+
+class Training(torch.nn.Module):
+    """Normalises by its own batch, also when it predicts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = torch.nn.Linear(144, 10)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        outputs = self.head(images.reshape(images.shape[0], 144))
+        return (outputs - outputs.mean(0, keepdim=True)) / (outputs.var(0, keepdim=True, unbiased=False) + 1e-3).sqrt()
+
+
+def frozen(spec: DataSpec) -> torch.nn.Module:  # noqa: ARG001  # the contract of a plugin
+    """A frozen batch dimension."""
+    return Frozen()
+
+
+def training(spec: DataSpec) -> torch.nn.Module:  # noqa: ARG001  # the contract of a plugin
+    """Batch normalisation in training mode."""
+    return Training()
+
+
+@pytest.mark.parametrize(("name", "what"), [("frozen", "batch"), ("training", "in batches of")])
+def test_models_that_do_not_survive_the_export_exit_4_and_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, what: str
+) -> None:
+    monkeypatch.setenv("BENCH_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("BENCH_TRACKING", "off")
+    module = ModuleType("export_toys")
+    vars(module).update(frozen=frozen, training=training)
+    monkeypatch.setitem(sys.modules, "export_toys", module)
+
+    def with_toys(*, group: str) -> list[EntryPoint]:
+        toys = ("frozen", "training") if group == "bench.models" else ()
+        return [*entry_points(group=group), *(EntryPoint(one, f"export_toys:{one}", group) for one in toys)]
+
+    monkeypatch.setattr(registry, "entry_points", with_toys)
+    registry.installed.cache_clear()
+    try:
+        text = RECIPE.replace('name = "cnn"\nchannels = [4, 8]', f'name = "{name}"')
+        stages.run(parse(text, path=tmp_path / "small.toml"), progress=Progress())
+        done = bench("export", "--onnx")
+    finally:
+        registry.installed.cache_clear()
+    assert isinstance(done.exception, GateError), done.output
+    assert what in str(done.exception)
+    (kept,) = (tmp_path / "runs").rglob("*.onnx")
+    assert kept.name == "model.rejected.onnx"
+    assert json.loads(kept.with_name("model.gate.json").read_text())["reasons"]
+
+
+def test_a_precision_that_cannot_be_made_is_said_beside_the_others(run: Run) -> None:
+    weights = run.folder / "model.safetensors"
+    tensors, state = checkpoint.load(weights)
+    next(tensor for tensor in tensors.values() if tensor.dim() > 1).view(-1)[0] = float("nan")
+    checkpoint.save(weights, tensors, state)
+    exact, small = export_run(run, precisions=("fp32", "int8"))
+    assert exact.path.name == "model.rejected.onnx"
+    assert small.report["reasons"][0].startswith("cannot be made: ")
+    assert not small.path.exists()
+    assert json.loads((run.folder / "export" / "model.int8.gate.json").read_text())["reasons"]
+
+
+def test_a_registry_that_is_down_loses_nothing(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BENCH_TRACKING", "on")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    done = bench("export", "--onnx")
+    assert done.exception is None, done.output
+    assert "is not registered" in done.stderr
+    assert (run.folder / "export" / "model.onnx").is_file()

@@ -73,8 +73,8 @@ def _refuse_rejected(done: list[Exported]) -> None:
     for one in rejected:
         lines += [f"{one.precision}: {reason}" for reason in one.report["reasons"]]
         lines += [f"{one.precision}: {one.departure}"] if one.departure else []
-    kept = ", ".join(str(one.path) for one in rejected)
+    kept = ", ".join(str(one.path) for one in rejected if one.path.is_file())
+    limits = "the limits stand in the recipe's [export.gate]"
     raise GateError(
-        "the gate was missed\n  " + "\n  ".join(lines),
-        hint=f"kept to look at: {kept}; the limits stand in the recipe's [export.gate]",
+        "the gate was missed\n  " + "\n  ".join(lines), hint=f"kept to look at: {kept}; {limits}" if kept else limits
     )

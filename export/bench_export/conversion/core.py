@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from bench.kinds import DataSpec, Task
 
-__all__ = ["OPSET", "OUTPUT", "Core", "convert_core", "core_inputs"]
+__all__ = ["OPSET", "OUTPUT", "Core", "UnequalGraph", "convert_core", "core_inputs"]
 
 #: The exporters' own default; what later ones add, no model here needs.
 OPSET = 18
@@ -40,6 +40,14 @@ class Core:
     fallback_reason: str | None = None
 
 
+class UnequalGraph(GateError):
+    """What an exporter made of a model runs, but answers otherwise; `core` is that, to look at."""
+
+    def __init__(self, message: str, *, hint: str, core: Core) -> None:
+        super().__init__(message, hint=hint)
+        self.core = core
+
+
 def core_inputs(task: Task) -> tuple[str, ...]:
     """The names of a core's inputs, float32 N,C,h,w."""
     return ("normalised",) if task == "classification" else ("normalised_first", "normalised_second")
@@ -50,30 +58,30 @@ def convert_core(model: torch.nn.Module, spec: DataSpec) -> Core:
 
     A copy is converted, in eval mode and float32 on the CPU; the model stays as it is. By torch's dynamo exporter, or by
     the older one where that fails. What comes out has been compared with torch at batches of 1, 2 and 5 images. Raises
-    BenchError, naming operator and module, where neither exporter converts the model, and GateError where what they
+    BenchError, naming operator and module, where neither exporter converts the model, and UnequalGraph where what they
     make of it answers otherwise.
     """
     network = _copied(model)
     reasons: list[str] = []
-    converted = False
+    unequal: Core | None = None
     for exporter, convert in (("dynamo", _by_dynamo), ("torchscript", _by_torchscript)):
         try:
             with quiet():
                 proto = convert(network, spec)
-            converted = True
+            opset = next(known.version for known in proto.opset_import if not known.domain)
+            core = Core(proto, exporter, int(opset), reasons[0] if reasons else None)
+            unequal = unequal or core
             reason = differing_batch(proto, network, spec)
+            if reason is None:
+                return core
         except Exception as cause:  # noqa: BLE001  # exporters raise whatever they stumble over
             reason = reason_of(cause)
-        else:
-            if reason is None:
-                opset = next(known.version for known in proto.opset_import if not known.domain)
-                return Core(proto, exporter, int(opset), reasons[0] if reasons else None)
         reasons.append(reason)
-    kind = GateError if converted else BenchError
-    raise kind(
-        f"the model {type(model).__name__} cannot be exported to ONNX: {where_it_fails(network, spec, reasons)}",
-        hint="replace that operation in the model by one that ONNX has, or export another run",
-    )
+    message = f"the model {type(model).__name__} cannot be exported to ONNX: {where_it_fails(network, spec, reasons)}"
+    hint = "replace that operation in the model by one that ONNX has, or export another run"
+    if unequal is not None:
+        raise UnequalGraph(message, hint=hint, core=unequal)
+    raise BenchError(message, hint=hint)
 
 
 def _copied(model: torch.nn.Module) -> torch.nn.Module:
