@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -112,32 +112,50 @@ class Predictor:
 
     def stream(self, images: Sequence[Any], *, batch_size: int = 32) -> Iterator[Answers]:
         """The same as `predict`, a batch at a time; the next batch is decoded while the session runs."""
+        starts = range(0, len(images), batch_size)
+        if self._is_ready(images):
+            yield from (self._judged(self.run(images[start : start + batch_size])) for start in starts)  # type: ignore[arg-type]
+            return
+        if _are_arrays(images):  # nothing to decode: handing them to threads would cost more than the rest
+            yield from (self._answers([*map(self._prepared, images[s : s + batch_size])]) for s in starts)
+            return
         with no_size_warnings(), ThreadPoolExecutor(thread_name_prefix="decode") as pool:
-
-            def prepare(start: int) -> Iterable[_Prepared]:
-                batch = images[start : start + batch_size]
-                # Arrays have nothing to decode, and handing them to threads would cost more than the rest.
-                return (map if _are_arrays(batch) else pool.map)(self._prepared, batch)
-
-            ahead = prepare(0)
-            for start in range(0, len(images), batch_size):
-                prepared, ahead = ahead, prepare(start + batch_size)
+            ahead = pool.map(self._prepared, images[:batch_size])
+            for start in starts:
+                prepared = ahead
+                ahead = pool.map(self._prepared, images[start + batch_size : start + 2 * batch_size])
                 yield self._answers(list(prepared))
+
+    def _is_ready(self, images: Any) -> bool:
+        """Whether images are one array that the model takes as it is."""
+        size = (*self.card.preprocessing.size, self.card.preprocessing.channels)
+        fits = isinstance(images, np.ndarray) and images.dtype == np.uint8 and images.shape[1:] == size
+        return fits and not self.takes_pairs
 
     def _answers(self, prepared: Sequence[_Prepared]) -> Answers:
         """One batch: the session on what can be used, NaN and the reason for the rest."""
         errors = {position: one for position, one in enumerate(prepared) if isinstance(one, str)}
         rows = [one for one in prepared if not isinstance(one, str)]
+        judged = self._judged(self.run(*(np.stack(column) for column in zip(*rows, strict=True)))) if rows else None
+        if judged is not None and not errors:
+            return judged
         probabilities = np.full((len(prepared), len(self.classes)), np.nan, dtype=np.float32)
         guesses = np.full(len(prepared), -1, dtype=np.int64)
-        if rows:
+        if judged is not None:
             usable = [position for position in range(len(prepared)) if position not in errors]
-            answered = self.run(*(np.stack(column) for column in zip(*rows, strict=True)))
-            probabilities[usable], guesses[usable] = answered, self.guesses(answered)
-            for position in np.flatnonzero(~np.isfinite(probabilities).all(axis=1)).tolist():
-                probabilities[position], guesses[position] = np.nan, -1
-                errors.setdefault(position, "the model's answer is not a finite number")
+            probabilities[usable], guesses[usable] = judged.probabilities, judged.guesses
+            errors |= {usable[position]: reason for position, reason in judged.errors.items()}
         return Answers(probabilities, guesses, errors)
+
+    def _judged(self, answered: NDArray[np.float32]) -> Answers:
+        """The guesses of answers, none where they are no numbers."""
+        guesses, finite = self.guesses(answered), np.isfinite(answered).all(axis=1)
+        if finite.all():
+            return Answers(answered, guesses)
+        bad = np.flatnonzero(~finite)
+        probabilities = answered.copy()
+        probabilities[bad], guesses[bad] = np.nan, -1
+        return Answers(probabilities, guesses, dict.fromkeys(bad.tolist(), "the model's answer is not a finite number"))
 
     def _prepared(self, image: Any) -> _Prepared:
         """The arrays of one image or pair, or why it cannot be used."""
