@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from bench.kinds import DataSpec, Task
     from bench.recipe import Recipe
 
-__all__ = ["Plan", "complete", "draft", "from_json", "require_files"]
+__all__ = ["Plan", "Statistics", "complete", "draft", "from_json", "require_files"]
 
 #: Mean and standard deviation of each channel, in 0..1.
 Statistics: TypeAlias = tuple[tuple[float, ...], tuple[float, ...]]

@@ -16,10 +16,12 @@ from typing import Any
 from bench import tables
 from bench.distributions import parse_distribution
 from bench.errors import PluginError, RecipeError
+from bench.recipe_changes import changed_text, parse_change
 from bench.registry import find, near_miss
 from bench.schema import RESERVED, Table, options_model, validate
+from bench.search_tables import Search
 
-__all__ = ["Chosen", "Recipe", "load", "parse"]
+__all__ = ["Chosen", "Recipe", "changed", "load", "parse"]
 
 #: The tables that choose something by name -> the core's own keys beside the plugin's options.
 _PLUGIN_TABLES: Mapping[str, tuple[str, type[Table]]] = {
@@ -59,6 +61,7 @@ class Recipe:
     train: tables.Train
     compute: tables.Compute
     export: tables.Export
+    search: Search
 
 
 def load(path: Path, changes: Iterable[str] = ()) -> Recipe:
@@ -76,7 +79,8 @@ def parse(text: str, *, path: Path, changes: Iterable[str] = ()) -> Recipe:
     changes = list(changes)
     try:
         if changes:
-            text = _changed(text, changes)
+            tomllib.loads(text)  # what is wrong in the file comes first
+            text = changed_text(text, [parse_change(change) for change in changes])
         given = tomllib.loads(text)
     except tomllib.TOMLDecodeError as cause:
         raise RecipeError(f"{path}: not valid TOML: {cause}") from cause
@@ -94,33 +98,16 @@ def parse(text: str, *, path: Path, changes: Iterable[str] = ()) -> Recipe:
     return Recipe(path=path, text=text, digest=digest, **parts)
 
 
-def _changed(text: str, changes: list[str]) -> str:
-    """The text with changes applied; comments and order stay."""
-    import tomlkit
+def changed(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
+    """The recipe with values of any TOML type set at dotted keys, in order; a table replaces the one that was there.
 
-    tomllib.loads(text)  # its errors are those of a recipe without changes
-    document = tomlkit.parse(text)
-    for change in changes:
-        key, equals, value = (part.strip() for part in change.partition("="))
-        steps = [int(step) if step.isdecimal() else step for step in key.split(".")]
-        if not equals or "" in steps:
-            raise RecipeError(f"--set {change}: not of the form key=value", hint="--set train.epochs=20")
-        place: Any = document
-        try:
-            for step in steps[:-1]:
-                place = place[step] if isinstance(step, int) else place.setdefault(step, tomlkit.table())
-            place[steps[-1]] = _value(value)
-        except (IndexError, KeyError, TypeError, AttributeError) as cause:
-            raise RecipeError(f"--set {change}: the recipe has no place {key!r}") from cause
-    return tomlkit.dumps(document)
-
-
-def _value(given: str) -> Any:
-    """A TOML value, or the text itself where it is none (so that paths and names need no quotes)."""
+    `text` and `digest` are those of the new recipe, the experiment stays. Raises RecipeError with every problem at once.
+    """
     try:
-        return tomllib.loads(f"value = {given}")["value"]
-    except tomllib.TOMLDecodeError:
-        return given
+        text = changed_text(recipe.text, changes.items(), source="")
+    except RecipeError as error:
+        raise RecipeError(f"{recipe.path}: 1 problem", problems=[str(error)], hint=error.hint) from error
+    return parse(text, path=recipe.path)
 
 
 def _checked(given: dict[str, Any], problems: list[str], faults: list[PluginError]) -> dict[str, Any]:

@@ -32,6 +32,7 @@ def render() -> str:
             _by_name("[scheduler]", tables.SCHEDULERS, default="none"),
             _section("[compute]", tables.Compute),
             _section("[export]", tables.Export),
+            _section("[search]", tables.SECTIONS["search"]),
         ]
     )
 

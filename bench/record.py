@@ -21,7 +21,7 @@ import os
 import platform
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,12 +30,23 @@ from typing import Any
 from bench.errors import BenchError, RecipeError
 from bench.files import sha256, write_json, write_text
 
-__all__ = ["SCHEMA", "Run", "create", "find", "find_mirrored", "list_runs", "new_group", "runs_folder", "this_process"]
+__all__ = [
+    "SCHEMA",
+    "Run",
+    "create",
+    "find",
+    "find_mirrored",
+    "is_alive",
+    "list_runs",
+    "new_group",
+    "runs_folder",
+    "this_process",
+]
 
 #: The version of the layout above.
 SCHEMA = 1
 
-_STATUSES = ("running", "finished", "failed", "interrupted")
+_STATUSES = ("running", "finished", "failed", "interrupted", "pruned")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +74,10 @@ class Run:
         return values
 
     def status(self) -> str:
-        """running, finished, failed or interrupted; a run whose process is gone counts as interrupted."""
+        """running, finished, failed, interrupted or pruned; a run whose process is gone counts as interrupted."""
         info = self.info()
         status = str(info["status"])
-        return "interrupted" if status == "running" and not _is_alive(info.get("process", {})) else status
+        return "interrupted" if status == "running" and not is_alive(info.get("process", {})) else status
 
     def update(self, **values: Any) -> None:
         """Change entries of run.json."""
@@ -121,21 +132,34 @@ def create(
     recipe_text: str,
     plan: dict[str, Any],
     fold: int | None = None,
+    trial: int | None = None,
     **info: Any,
 ) -> Run:
-    """Make a new run's folder. Runs of one `bench run` with several seeds or folds share their group."""
-    name = f"{group}-s{seed}" if fold is None else f"{group}-f{fold}-s{seed}"
-    folder = runs_folder() / _safe(experiment) / name
-    folder.mkdir(parents=True)
+    """Make a new run's folder. Runs of one `bench run` with several seeds or folds share their group, and so do the
+    trials of a study. A trial's folder may be there already, as far as a killed process had come with it.
+    """
+    folder = folder_of(experiment, run_name(group, seed=seed, fold=fold, trial=trial))
+    folder.mkdir(parents=True, exist_ok=trial is not None)
     run = Run(folder.resolve())
     write_text(folder / "recipe.toml", recipe_text)
     write_json(folder / "plan.json", plan)
     first = {"schema": SCHEMA, "id": secrets.token_hex(8), "experiment": experiment, "group": group, "seed": seed}
-    first |= {} if fold is None else {"fold": fold}
+    first |= {name: value for name, value in (("fold", fold), ("trial", trial)) if value is not None}
     write_json(
         folder / "run.json", {**first, "status": "running", "process": this_process(), "created": _now(), **info}
     )
     return run
+
+
+def folder_of(experiment: str, name: str) -> Path:
+    """Where the run of that name is, or would be."""
+    return runs_folder() / _safe(experiment) / name
+
+
+def run_name(group: str, *, seed: int, fold: int | None = None, trial: int | None = None) -> str:
+    """The name of a group's run: GROUP-s0, of a trial GROUP-t0007-s0, of a fold GROUP-f3-s0."""
+    parts = ("" if trial is None else f"-t{trial:04}", "" if fold is None else f"-f{fold}")
+    return f"{group}{''.join(parts)}-s{seed}"
 
 
 def new_group() -> str:
@@ -186,14 +210,16 @@ def this_process() -> dict[str, Any]:
     return {"host": platform.node(), "id": os.getpid(), "started": psutil.Process().create_time()}
 
 
-def _is_alive(process: dict[str, Any]) -> bool:
+def is_alive(process: Mapping[str, Any]) -> bool:
     """Whether a recorded process still runs. One of another machine cannot be seen, and counts as alive."""
     import psutil
 
     if process.get("host") != platform.node():
         return bool(process)
     try:
-        return bool(abs(psutil.Process(process["id"]).create_time() - process["started"]) < 1)
+        seen = psutil.Process(process["id"])
+        same = abs(seen.create_time() - process["started"]) < 1
+        return bool(same and seen.status() != psutil.STATUS_ZOMBIE)  # killed, and its parent has not looked yet
     except psutil.NoSuchProcess:
         return False
 

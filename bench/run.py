@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bench import environment, record
 from bench.errors import BenchError, Interrupted
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from bench.record import Run
     from bench.stages.data import Data
 
-__all__ = ["resume", "run", "unfinished"]
+__all__ = ["record_run", "recorded_plan", "resume", "run", "surroundings", "unfinished"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ def resume(recipe: Recipe, begun: Sequence[Run], *, progress: Progress | None = 
     for run_ in begun:
         if run_.status() == "running":
             raise BenchError(f"{run_.name} is still running", hint="wait for it, or stop it first")
-    plan = _recorded_plan(begun[0])
+    plan = recorded_plan(begun[0])
     data = load_data(recipe, plan, progress)
     info = begun[0].info()
     if info["dataset"]["fingerprint"] != data.fingerprint:
@@ -79,20 +79,23 @@ def resume(recipe: Recipe, begun: Sequence[Run], *, progress: Progress | None = 
 
 
 def unfinished(recipe: Recipe) -> list[Run]:
-    """The latest group of runs of this very recipe that has not come to its end; [] where there is none."""
+    """The latest group of runs of this very recipe that has not come to its end, trials of a search left out; []
+    where there is none.
+    """
     groups: dict[str, list[Run]] = {}
     for known in record.list_runs(recipe.experiment):
         info = known.info()
-        if info["recipe_digest"] == recipe.digest:
+        if info["recipe_digest"] == recipe.digest and "study" not in info:
             groups.setdefault(info["group"], []).append(known)
     for group in reversed(groups.values()):
-        asked_for = len(recipe.seeds) * (_recorded_plan(group[0]).num_folds or 1)
+        asked_for = len(recipe.seeds) * (recorded_plan(group[0]).num_folds or 1)
         if sum(known.status() == "finished" for known in group) < asked_for:
             return group
     return []
 
 
-def _recorded_plan(run: Run) -> Plan:
+def recorded_plan(run: Run) -> Plan:
+    """The plan that a run was started with."""
     return from_json(json.loads((run.folder / "plan.json").read_text(encoding="utf-8")))
 
 
@@ -119,33 +122,62 @@ def _go_on(bench: _Bench, seed: int, begun: Run | None) -> Run:
         return _run_seed(bench, _new_run(bench, seed))
     if begun.status() == "finished":
         return begun
-    return _run_seed(replace(bench, plan=_recorded_plan(begun)), begun)
+    return _run_seed(replace(bench, plan=recorded_plan(begun)), begun)
 
 
-def _new_run(bench: _Bench, seed: int) -> Run:
-    recipe, data = bench.recipe, bench.data
+def record_run(
+    recipe: Recipe,
+    plan: Plan,
+    data: Data,
+    *,
+    group: str,
+    seed: int,
+    surroundings: Mapping[str, Any],
+    fold: int | None = None,
+    trial: int | None = None,
+    **info: Any,
+) -> Run:
+    """Make a run's folder with everything that is known before it starts; `surroundings` come from that function."""
     named = [("datasets", recipe.dataset), ("models", recipe.model), *(("augmentations", a) for a in recipe.augment)]
     plugins = [find(kind, chosen.name) for kind, chosen in named]
     return record.create(
         recipe.experiment,
-        group=bench.group,
+        group=group,
         seed=seed,
-        fold=bench.fold,
+        fold=fold,
+        trial=trial,
         recipe_text=recipe.text,
-        plan=bench.plan.as_json(),
+        plan=plan.as_json(),
         recipe=str(recipe.path),
         recipe_digest=recipe.digest,
         objective=recipe.train.monitor,
         dataset={
             "name": recipe.dataset.name,
-            "root": bench.plan.dataset_root,
+            "root": plan.dataset_root,
             "fingerprint": data.fingerprint,
             "counts": data.counts(),
             "skipped": list(data.skipped),
         },
         plugins=[{k: getattr(p, k) for k in ("kind", "name", "target", "distribution", "version")} for p in plugins],
-        git=environment.git_state(recipe.path.parent),
-        environment=environment.describe(bench.machine),
+        **surroundings,
+        **info,
+    )
+
+
+def surroundings(recipe: Recipe, machine: environment.Machine) -> dict[str, Any]:
+    """What is recorded of the world around a run: the state of git, versions, hardware."""
+    return {"git": environment.git_state(recipe.path.parent), "environment": environment.describe(machine)}
+
+
+def _new_run(bench: _Bench, seed: int) -> Run:
+    return record_run(
+        bench.recipe,
+        bench.plan,
+        bench.data,
+        group=bench.group,
+        seed=seed,
+        fold=bench.fold,
+        surroundings=surroundings(bench.recipe, bench.machine),
     )
 
 

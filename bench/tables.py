@@ -9,6 +9,7 @@ from pydantic import Field
 
 from bench.optimizer_tables import OPTIMIZERS, SCHEDULERS, Count, Fraction, Positive
 from bench.schema import Table
+from bench.search_tables import Search
 
 __all__ = [
     "METRICS",
@@ -148,7 +149,9 @@ class Gate(Table):
     fp16_agreement: Share = Field(0.995, description="share of images with the same answer")
     fp16_accuracy_loss: Annotated[float, Field(ge=0)] = Field(0.2, description="accuracy lost at most, in points")
     int8_accuracy_loss: Annotated[float, Field(ge=0)] = Field(0.5, description="accuracy lost at most, in points")
-    batch_difference: Positive = Field(1e-3, description="largest difference of an image's answer in another batch size")
+    batch_difference: Positive = Field(
+        1e-3, description="largest difference of an image's answer in another batch size"
+    )
 
 
 class Export(Table):
@@ -176,7 +179,14 @@ def larger_is_better(metric: str) -> bool:
 
 
 #: Sections of a recipe with fixed keys.
-SECTIONS: Mapping[str, type[Table]] = {"data": Data, "init": Init, "train": Train, "compute": Compute, "export": Export}
+SECTIONS: Mapping[str, type[Table]] = {
+    "data": Data,
+    "init": Init,
+    "train": Train,
+    "compute": Compute,
+    "export": Export,
+    "search": Search,
+}
 
 
 class Top(Table):

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from bench import registry
 from bench.errors import BenchError, PluginError, RecipeError
-from bench.recipe import Recipe, load, parse
+from bench.recipe import Recipe, changed, load, parse
 
 PATH = Path("recipes/toy.toml")
 BASE = """\
@@ -396,6 +396,128 @@ def test_a_digit_that_is_no_number_is_no_index() -> None:
 def test_a_change_is_checked_like_the_file() -> None:
     assert problems("trian.epochs=3") == ('trian: unknown key; did you mean "train"?',)
     assert problems("model.dept=3") == ('model.dept: unknown key; did you mean "depth"?',)
+
+
+# Changes of a search
+
+
+def test_values_of_any_type_are_set_and_text_and_digest_follow() -> None:
+    values = {
+        "model.depth": 4,
+        "model.widths": [8, 16],
+        "optimizer.lr": 1e-5,
+        "augment.0.degrees": 5.5,
+        "experiment": "m",
+    }
+    new = changed(recipe(), values)
+    assert (new.model.options, new.optimizer.options["lr"]) == ({"depth": 4, "widths": (8, 16)}, 1e-5)
+    assert (new.augment[0].options["degrees"], new.experiment, new.path) == (5.5, "m", PATH)
+    again = recipe(text=new.text)
+    assert (again.digest, again.model) == (new.digest, new.model)
+    assert new.digest != recipe().digest
+    assert "# What is compared" in new.text
+
+
+def test_no_change_is_the_same_recipe() -> None:
+    assert changed(recipe(), {}) == recipe()
+
+
+def test_a_string_stays_a_string() -> None:
+    assert changed(recipe(), {"experiment": "3"}).experiment == "3"
+    with pytest.raises(RecipeError, match=r'train.epochs: input should be a valid integer, but "3" was given'):
+        changed(recipe(), {"train.epochs": "3"})
+
+
+def test_a_table_replaces_the_table_that_was_there() -> None:
+    new = changed(recipe(), {"model": {"name": "toy_net", "widths": [4]}, "optimizer": {"name": "sgd", "lr": 0.5}})
+    assert tomllib.loads(new.text)["model"] == {"name": "toy_net", "widths": [4]}
+    assert (new.model.options["depth"], new.optimizer.name) == (1, "sgd")
+    later = changed(recipe(), {"optimizer": {"name": "sgd"}, "optimizer.momentum": 0.5})
+    assert later.optimizer.options["momentum"] == 0.5
+
+
+def test_arrays_of_tables_are_replaced_and_reached_into() -> None:
+    new = changed(recipe(), {"augment": [{"name": "toy_flip", "p": 0.25}, {"name": "toy_turn", "degrees": 1.0}]})
+    assert [chosen.name for chosen in new.augment] == ["toy_flip", "toy_turn"]
+    assert changed(new, {"augment.0.p": 0.75}).augment[0].options == {"p": 0.75}
+    assert changed(recipe(), {"augment": []}).augment == ()
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        '[model]\nname = "toy_net"\n[dataset]\nname = "toy_data"\n[optimizer]\nlr = 0.1\n',
+        'model.name = "toy_net"\ndataset.name = "toy_data"\noptimizer.lr = 0.1\nmodel.depth = 2\n',
+        'model = {name = "toy_net"}\ndataset = {name = "toy_data"}\noptimizer = {lr = 0.1}\n',
+        '[export.gate]\n[model]\nname = "toy_net"\n[dataset]\nname = "toy_data"\n[export]\n[optimizer]\nlr = 0.1\n',
+    ],
+    ids=["tables", "dotted", "inline", "apart"],
+)
+def test_however_a_recipe_is_written_its_tables_are_replaced(order: str) -> None:
+    values = {
+        "model": {"name": "toy_net", "depth": 5},
+        "export": {"gate": {"fp32_agreement": 0.25}},
+        "optimizer.lr": 0.2,
+    }
+    new = changed(recipe(text=order), values)
+    expected = tomllib.loads(order) | {"model": values["model"], "export": values["export"]}
+    expected["optimizer"]["lr"] = 0.2
+    assert tomllib.loads(new.text) == expected
+
+
+def test_a_change_leaves_its_values_alone() -> None:
+    values = {"model": {"name": "toy_net"}, "model.depth": 7}
+    assert changed(recipe(), values).model.options["depth"] == 7
+    assert values == {"model": {"name": "toy_net"}, "model.depth": 7}
+
+
+def test_every_problem_of_a_change_is_told_at_once() -> None:
+    with pytest.raises(RecipeError, match=r"recipes/toy.toml: 2 problems") as error:
+        changed(recipe(), {"model.depth": 0, "trian.epochs": 3})
+    assert len(error.value.problems) == 2
+    with pytest.raises(RecipeError, match=r"recipes/toy.toml: 1 problem\n  augment.7.p: the recipe has no place"):
+        changed(recipe(), {"augment.7.p": 0.5})
+
+
+# What a search does
+
+
+def test_a_recipe_says_how_it_is_searched() -> None:
+    text = f"""{BASE}
+[search]
+trials = 9
+sampler = "qmc"
+constraints = ["latency_ms <= 5"]
+latency = {{percentile = 90.0, batch = 8}}
+
+[search.space]
+"optimizer.lr" = {{float = [1e-4, 1e-1], log = true}}
+"""
+    search = recipe(text=text).search
+    assert (search.trials, search.sampler, search.constraints) == (9, "qmc", ("latency_ms <= 5",))
+    assert (search.latency.percentile, search.latency.batch, search.latency.scenario) == (90.0, 8, "single")
+    assert search.space == {"optimizer.lr": {"float": [1e-4, 1e-1], "log": True}}
+    plain = recipe().search
+    assert (plain.trials, plain.sampler, plain.pruner, plain.seeds, plain.space) == (50, "tpe", "median", (0, 1, 2), {})
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ("search.trails=3", 'search.trails: unknown key; did you mean "trials"?'),
+        ("search.trials=0", "search.trials: input should be greater than or equal to 1, but 0 was given"),
+        ("search.sampler=tpa", "search.sampler: input should be 'tpe', "),
+        ("search.pruner=medium", "search.pruner: input should be 'none', "),
+        ("search.timeout_s=0", "search.timeout_s: input should be greater than 0, but 0 was given"),
+        ("search.seeds=[]", "search.seeds: "),
+        ("search.space=3", "search.space: input should be "),
+        ("search.latency.batch=0", "search.latency.batch: input should be greater than or equal to 1, but 0"),
+        ("search.latency.scenario=server", "search.latency.scenario: input should be 'single', "),
+    ],
+)
+def test_a_wrong_key_of_a_search_is_told(change: str, expected: str) -> None:
+    [line] = problems(change)
+    assert line.startswith(expected)
 
 
 # The digest

@@ -190,3 +190,17 @@ def test_a_mirrored_run_is_found_among_others_without_a_readable_state(content: 
     (run.folder / "mlflow.json").write_text('{"run_id": "a1", "uri": "sqlite:///mlflow.db"}')
     assert record.find_mirrored("a1") == run
     assert record.find_mirrored("a2") is None
+
+
+def test_the_runs_of_a_group_are_named_by_trial_fold_and_seed() -> None:
+    assert record.run_name("g", seed=0) == "g-s0"
+    assert record.run_name("g", seed=1, fold=3) == "g-f3-s1"
+    assert record.run_name("g", seed=0, trial=7) == "g-t0007-s0"
+    assert record.run_name("g", seed=0, trial=7, fold=2) == "g-t0007-f2-s0"
+
+
+def test_a_trial_takes_the_folder_that_a_kill_left_empty_and_may_be_pruned() -> None:
+    record.folder_of("searched", "g-t0007-s0").mkdir(parents=True)
+    run = record.create("searched", group="g", seed=0, trial=7, recipe_text="", plan={}, params={"optimizer.lr": 0.1})
+    run.finish("pruned", metrics={"val_accuracy": 0.5})
+    assert (run.status(), run.info()["trial"], run.info()["params"]) == ("pruned", 7, {"optimizer.lr": 0.1})

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from bench.errors import RecipeError
-from bench.plan import Plan, complete
+from bench.plan import Plan, Statistics, complete
 from bench.registry import find
 from bench.stages import model as model_stage
 from bench.stages.allocator import keep_freed_memory
@@ -57,8 +57,18 @@ def load_data(recipe: Recipe, plan: Plan, progress: Progress) -> Data:
     return data
 
 
-def settle(recipe: Recipe, plan: Plan, data: Data, progress: Progress) -> Plan:
-    """Complete the plan with what data and model decide, then calibrate what is still open."""
+def settle(
+    recipe: Recipe,
+    plan: Plan,
+    data: Data,
+    progress: Progress,
+    *,
+    statistics: Callable[[], Statistics] | None = None,
+) -> Plan:
+    """Complete the plan with what data and model decide, then calibrate what is still open.
+
+    `statistics` gives the mean and the standard deviation of the training images where they are known already.
+    """
     if plan.device == "cpu":
         keep_freed_memory()
     check_task(recipe, data.spec.task)
@@ -71,7 +81,7 @@ def settle(recipe: Recipe, plan: Plan, data: Data, progress: Progress) -> Plan:
         recipe,
         spec=data.spec,
         counts=data.counts(),
-        statistics=lambda: channel_statistics(train),
+        statistics=statistics or (lambda: channel_statistics(train)),
         model_statistics=model_stage.input_statistics(model),
         frozen_backbone=model_stage.has_frozen_backbone(model) and plan.epochs > 0,
         num_folds=data.num_folds,

@@ -7,15 +7,15 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from bench.errors import BenchError, Interrupted
-from bench.stages import checkpoint
 from bench.stages.calibrate import MEMORY_FORMATS, autocast
 from bench.stages.ema import Average
 from bench.stages.evaluate import Predictions, predict, score, tracked
+from bench.stages.keeping import Keeper
 from bench.stages.model import forward_of, train_mode
 from bench.stages.optim import Loss, Schedule, guesses, make_optimizer
 from bench.stages.state import Counters, Outcome, Parts, capture, restore
@@ -39,7 +39,8 @@ _LOOK_EVERY = 20
 class Trainer:
     """One training run. `fit` runs it; everything that changes on the way is in its checkpoint.
 
-    `fit_seconds` is what the model took to compute its features' parameters beforehand; `validated` holds the result's predictions of the validation split where this process has made them.
+    `fit_seconds` is what the model took to compute its features' parameters beforehand; `validated` holds the result's
+    predictions of the validation split where this process has made them; `keeper` writes the checkpoints.
     """
 
     model: torch.nn.Module
@@ -54,6 +55,7 @@ class Trainer:
     on_epoch: Callable[[int, dict[str, float]], None]
     should_stop: Callable[[], bool] = lambda: False
     fit_seconds: float = 0.0
+    keeper: Keeper = field(init=False)
     validated: Predictions | None = field(init=False, default=None)
     _so_far: Counters = field(init=False, default_factory=Counters)
     _optimizer: torch.optim.Optimizer = field(init=False)
@@ -63,7 +65,7 @@ class Trainer:
     _forward: Callable[[torch.Tensor], torch.Tensor] = field(init=False)
 
     def __post_init__(self) -> None:
-        train = self.recipe.train
+        train, self.keeper = self.recipe.train, Keeper(self.folder)
         self.model.to(torch.device(self.plan.device)).to(memory_format=MEMORY_FORMATS[self.plan.memory_format])
         self._optimizer = make_optimizer(self.recipe.optimizer, self.model)
         updates = math.ceil(len(self.source) / train.accumulate)
@@ -221,20 +223,18 @@ class Trainer:
         return (self._average.module if self._average else self.model).state_dict()
 
     def _save(self, *, best: bool) -> None:
-        """Best first: a kill between the two repeats the epoch and writes the same best again."""
-        if best and self._keeps_best():
-            checkpoint.save(self.folder / "best.safetensors", self._result(), {"epoch": self._so_far.epoch})
+        weights = self._result() if best and self._keeps_best() else None
+        self.keeper.save(self._so_far.epoch, best=weights, last=self._state)
+
+    def _state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         tensors, state = capture(self._parts())
-        checkpoint.save(self.folder / "last.safetensors", tensors, {**state, **asdict(self._so_far)})
+        return tensors, {**state, **asdict(self._so_far)}
 
     def _load(self) -> None:
         """Take everything up where the last checkpoint left it; nothing to do where there is none yet."""
-        path = self.folder / "last.safetensors"
-        if not path.is_file():
-            return
-        tensors, state = checkpoint.load(path)
-        restore(self._parts(), tensors, state)
-        self._so_far = Counters.of(state)
+        if (found := self.keeper.last()) is not None:
+            restore(self._parts(), *found)
+            self._so_far = Counters.of(found[1])
 
     def _parts(self) -> Parts:
         return Parts(self.model, self._optimizer, self._schedule, self._scaler, self.generators, self._average)
@@ -242,7 +242,6 @@ class Trainer:
     def _take_result(self) -> None:
         """Put the best or the averaged weights into the model."""
         self.progress.end_training()
-        best = self.folder / "best.safetensors"
-        weights = checkpoint.load(best)[0] if self._keeps_best() else self._result()
+        weights = self.keeper.best() if self._keeps_best() else self._result()
         self.model.load_state_dict(weights)
         self._average = None

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from bench.errors import BenchError
 from bench.files import write_json
 from bench.tracking import facts, logged_model
+from bench.tracking.parent import log_parent
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -20,9 +21,15 @@ if TYPE_CHECKING:
 
     from bench.record import Run
 
-__all__ = ["fill", "milliseconds", "open_state", "sqlite_file", "without_password"]
+__all__ = ["experiment_of", "fill", "milliseconds", "open_state", "sqlite_file", "without_password"]
 
-_STATUSES = {"running": "RUNNING", "finished": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
+_STATUSES = {
+    "running": "RUNNING",
+    "finished": "FINISHED",
+    "failed": "FAILED",
+    "interrupted": "KILLED",
+    "pruned": "KILLED",
+}
 
 #: Run files that MLflow keeps, those that change all the time only at the end. The weights go into its model.
 _EARLY, _LATE = ("recipe.toml", "plan.json"), ("evaluation.json", "manifest.json", "metrics.jsonl", "run.json")
@@ -56,7 +63,7 @@ def _find_or_create(client: MlflowClient, run: Run, uri: str) -> dict[str, Any]:
     from mlflow.entities import ViewType
 
     info = run.info()
-    experiment = _experiment(client, info["experiment"], uri)
+    experiment = experiment_of(client, info["experiment"], uri)
     mine = f"tags.`visionbench.id` = '{info['id']}'"
     found = client.search_runs([experiment], mine, run_view_type=ViewType.ALL, max_results=1)
     if found:
@@ -68,7 +75,8 @@ def _find_or_create(client: MlflowClient, run: Run, uri: str) -> dict[str, Any]:
     return {"run_id": entry.info.run_id, "experiment_id": experiment, "alive": alive}
 
 
-def _experiment(client: MlflowClient, name: str, uri: str) -> str:
+def experiment_of(client: MlflowClient, name: str, uri: str) -> str:
+    """MLflow's id of the experiment of this name, made on first use. Raises BenchError where a person deleted it."""
     from mlflow.exceptions import MlflowException
 
     found = client.get_experiment_by_name(name)
@@ -90,11 +98,16 @@ def _experiment(client: MlflowClient, name: str, uri: str) -> str:
 def fill(client: MlflowClient, run: Run, state: dict[str, Any]) -> None:
     """Log what is new, step by step; each step is noted down as soon as it is done."""
     info = run.info()
-    for step in (_log_facts, _log_epochs, _log_metrics, _log_status, _log_artifacts, _log_model):
+    for step in (_log_parent, _log_facts, _log_epochs, _log_metrics, _log_status, _log_artifacts, _log_model):
         before = json.dumps(state)
         step(client, run, info, state)
         if json.dumps(state) != before:
             write_json(run.folder / "mlflow.json", state)
+
+
+def _log_parent(client: MlflowClient, _run: Run, info: dict[str, Any], state: dict[str, Any]) -> None:
+    """A trial's run stands below that of its study."""
+    log_parent(client, info, state)
 
 
 def _log_facts(client: MlflowClient, run: Run, info: dict[str, Any], state: dict[str, Any]) -> None:

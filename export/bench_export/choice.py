@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from bench.errors import BenchError
 from bench.record import Run, list_runs, runs_folder
 from bench.tables import larger_is_better
 
-__all__ = ["Choice", "Objective", "best_run", "objective_of"]
+__all__ = ["Choice", "Objective", "best_run", "objective_of", "winning_run"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ def objective_of(info: dict[str, Any]) -> Objective:
 
 def best_run() -> Choice:
     """The best finished run of the experiment that was worked on last. Raises BenchError where there is none."""
-    known = [(run, run.info()) for run in list_runs()]
+    known = [(run, info) for run in list_runs() if "trial" not in (info := run.info())]  # a trial was never tested
     finished = [(run, info) for run, info in known if info["status"] == "finished"]
     if not finished:
         stopped = f"; {len(known)} are not finished" if known else ""
@@ -64,6 +64,15 @@ def best_run() -> Choice:
         )
     experiment = finished[-1][1]["experiment"]
     return _best([(run, info) for run, info in finished if info["experiment"] == experiment], experiment)
+
+
+def winning_run(which: Literal["best", "knee", "fastest"]) -> Choice:
+    """The run that stands for the winner of the study that was begun last, or for another point of its front."""
+    from bench.search.known import find_study
+    from bench.search.winner import run_of
+
+    study = find_study()
+    return Choice(run_of(study, which), f"the {which} of the study {study.study_name}")
 
 
 def _best(candidates: Iterable[tuple[Run, dict[str, Any]]], experiment: str) -> Choice:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -25,12 +25,25 @@ __all__ = ["export"]
     show_default=True,
     help="int8 is made for CPUs, fp16 for GPUs.",
 )
+@click.option(
+    "--from-front",
+    type=click.Choice(["best", "knee", "fastest"]),
+    help="Instead of RUN: this one of the latest search's front.",
+)
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Default: export/ in the run's folder.")
 @click.option("--raw", is_flag=True, help="Leave resizing, normalisation and probabilities out of the graph.")
 @click.option("--register/--no-register", default=True, help="Register accepted files in MLflow.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def export(
-    run: str | None, *, onnx: bool, precision: str, out: Path | None, raw: bool, register: bool, as_json: bool
+    run: str | None,
+    *,
+    onnx: bool,
+    precision: str,
+    from_front: Literal["best", "knee", "fastest"] | None,
+    out: Path | None,
+    raw: bool,
+    register: bool,
+    as_json: bool,
 ) -> None:
     """Export a run as ONNX and prove that the file gives the same answers.
 
@@ -40,18 +53,21 @@ def export(
     \b
     bench export --onnx
     bench export 20261126-0114 --onnx --precision all
+    bench export --onnx --from-front knee
     """
     from bench.console import TerminalProgress, print_json
     from bench.record import find
-    from bench_export.choice import best_run
+    from bench_export.choice import best_run, winning_run
     from bench_export.export_run import PRECISIONS, export_run
     from bench_export.export_table import as_values, print_exports
 
     if not onnx:
         raise click.UsageError("Say which format: --onnx.")
     progress = TerminalProgress()
+    if run is not None and from_front:
+        raise click.UsageError("Give RUN or --from-front, not both.")
     if run is None:
-        choice = best_run()
+        choice = winning_run(from_front) if from_front else best_run()
         chosen = choice.run
         progress.note(f"run {chosen.name}: {choice.reason}")
     else:

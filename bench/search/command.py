@@ -1,0 +1,130 @@
+"""`bench search`: parse, call one library function, print."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from bench.recipe import Recipe
+
+__all__ = ["latest_recipe", "search"]
+
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_TIME = r"(\d+(?:\.\d+)?)([smhd]?)"
+_SAMPLERS = ("tpe", "gp", "random", "grid", "qmc", "cmaes", "nsga2", "nsga3", "brute_force")
+
+
+def _seconds(_: click.Context, __: click.Parameter, value: str | None) -> float | None:
+    """90, 90s, 30m, 1.5h or 1h30m, in seconds."""
+    if value is None:
+        return None
+    text = value.strip().lower()
+    parts = re.findall(_TIME, text)
+    seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
+    if not seconds or re.sub(_TIME, "", text):
+        raise click.BadParameter(f"{value!r} is no time; write 90, 30m or 1h30m")
+    return seconds
+
+
+@click.command()
+@click.argument("recipe", type=click.Path(path_type=Path), required=False)
+@click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change a key of the recipe.")
+@click.option("--trials", type=click.IntRange(min=1), help="Finished trials, pruned and failed ones included.")
+@click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Local processes.")
+@click.option("--timeout", "timeout_s", callback=_seconds, metavar="TIME", help="Start no trial after 90, 30m, 1h30m.")
+@click.option("--storage", "storage_url", metavar="URL", help="sqlite:///FILE, postgresql://... or mysql://...")
+@click.option("--sampler", type=click.Choice(_SAMPLERS), help="Who chooses the values.")
+@click.option(
+    "--resume/--new", "resume", default=True, help="Go on with the study of this name (default), or begin another."
+)
+@click.option("--yes", is_flag=True, help="Search a grid however many combinations it has.")
+@click.option("--dry-run", is_flag=True, help="Print the space, the combinations and the cost; search nothing.")
+@click.option("--show", is_flag=True, help="Print what a search has come to; search nothing.")
+@click.option("--html", type=click.Path(path_type=Path), help="Write the study's page to this file.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def search(
+    recipe: Path | None,
+    changes: tuple[str, ...],
+    *,
+    trials: int | None,
+    workers: int,
+    timeout_s: float | None,
+    storage_url: str | None,
+    sampler: str | None,
+    resume: bool,
+    yes: bool,
+    dry_run: bool,
+    show: bool,
+    html: Path | None,
+    as_json: bool,
+) -> None:
+    """Search a recipe's [search.space] for the best model, then train the winner and test it once.
+
+    Stopped or killed, the same command goes on. Without RECIPE it takes that of the latest run.
+
+    \b
+    bench search recipes/quickstart_search.toml --trials 50 --workers 2
+    bench search recipes/quickstart_search.toml --dry-run
+    bench search --show --html search.html
+    """
+    from bench.console import TerminalProgress
+    from bench.recipe import load
+    from bench.search.show import show as show_study
+
+    if show:
+        from bench.search.known import find_study
+
+        name = load(recipe, changes).experiment if recipe else None
+        show_study(find_study(name, storage_url=storage_url), html=html, as_json=as_json)
+        return
+    progress = TerminalProgress()
+    checked = load(recipe, changes) if recipe else latest_recipe(changes)
+    progress.note("loading PyTorch and Optuna")
+    from bench.search import run_search
+
+    if dry_run:
+        from bench.search.estimate import estimate, print_estimate
+
+        setting = run_search.prepare(checked, trials=trials, sampler=sampler, large=yes)
+        found = estimate(setting, workers=workers, progress=progress)
+        print_estimate(setting, found, workers=workers, as_json=as_json)
+        return
+    study = run_search.search(
+        checked,
+        trials=trials,
+        workers=workers,
+        timeout_s=timeout_s,
+        storage_url=storage_url,
+        sampler=sampler,
+        new=not resume,
+        large=yes,
+        progress=progress,
+    )
+    show_study(study, html=html, as_json=as_json)
+
+
+def latest_recipe(changes: tuple[str, ...]) -> Recipe:
+    """The recipe of the latest run; of a trial, or of a winner, the recipe of its search.
+
+    Raises RecipeError where there is no run, or the recipe's file is gone.
+    """
+    from bench.errors import RecipeError
+    from bench.recipe import load, parse
+    from bench.record import list_runs
+
+    runs = list(list_runs())
+    if not runs:
+        raise RecipeError("there is no run whose recipe could be searched", hint="bench search RECIPE")
+    info = runs[-1].info()
+    path = Path(info["recipe"])
+    if "study" not in info:
+        return parse((runs[-1].folder / "recipe.toml").read_text(encoding="utf-8"), path=path, changes=changes)
+    if not path.is_file():
+        raise RecipeError(
+            f"{path}: the recipe of the search {info['study']!r} is not there any more", hint="bench search RECIPE"
+        )
+    return load(path, changes)

@@ -1,0 +1,55 @@
+"""Find a study by its name, or the one that was worked on last."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bench.errors import BenchError, RecipeError
+from bench.registry import near_miss
+
+if TYPE_CHECKING:
+    from optuna import Study
+    from optuna.trial import FrozenTrial
+
+__all__ = ["find_study", "find_trial"]
+
+
+def find_study(name: str | None = None, *, storage_url: str | None = None) -> Study:
+    """The study of that name, or the one that was begun last; `storage_url` as for `open_storage`.
+
+    Raises RecipeError where there is none of that name, BenchError where there is none at all or the storage does not
+    work.
+    """
+    import optuna
+    from sqlalchemy.engine import make_url
+
+    from bench.search.storage import default_url, open_storage, sqlite_path
+    from bench.search.storage_errors import displayed, translated
+
+    if storage_url is None:
+        path = sqlite_path(make_url(default_url()))
+        if path is None or not path.is_file():
+            raise BenchError(
+                f"no search has been started yet: {path} is not there", hint="bench search RECIPE starts one"
+            )
+    storage = open_storage(storage_url)
+    with translated(storage.engine.url):
+        known = optuna.get_all_study_summaries(storage, include_best_trial=False)
+        known.sort(key=lambda one: str(one.user_attrs.get("created", "")))
+        names = [one.study_name for one in known]
+        if not names:
+            raise BenchError(f"no study in {displayed(storage.engine.url)}", hint="bench search RECIPE starts one")
+        if name is not None and name not in names:
+            miss = near_miss(name, names) or f"; known: {', '.join(names[-5:])}"
+            raise RecipeError(f"there is no study {name!r}{miss}", hint="a study is named by its experiment")
+        return optuna.load_study(study_name=name or names[-1], storage=storage)
+
+
+def find_trial(study: Study, number: int) -> FrozenTrial:
+    """The trial of that number. Raises RecipeError where there is none."""
+    trials = study.get_trials(deepcopy=False)
+    found = next((trial for trial in trials if trial.number == number), None)
+    if found is None:
+        last = f"its last is {trials[-1].number}" if trials else "it has none yet"
+        raise RecipeError(f"{study.study_name}: there is no trial {number}; {last}", hint="bench search --show")
+    return found

@@ -1,0 +1,151 @@
+"""Pruning by the curve of a trial's first validation metric, with one objective or several.
+
+Optuna's `Trial.report` and `should_prune` refuse several objectives. Its pruners do not: they read a study. Where there
+are several objectives, they are handed the same study reduced to one objective, the curve's. The curves are then kept
+in the trials' user attributes, since Optuna's samplers expect no intermediate values there.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Container, Sequence
+from typing import TYPE_CHECKING, Any, Self, cast
+
+if TYPE_CHECKING:
+    from optuna import Study
+    from optuna.storages import BaseStorage
+    from optuna.study import StudyDirection
+    from optuna.trial import FrozenTrial, Trial, TrialState
+
+    from bench.search.objectives import Objective
+
+__all__ = ["CURVE", "Curve", "curve_of"]
+
+#: The user attribute that holds a trial's curve, epoch -> value, where the study has several objectives.
+CURVE = "curve"
+
+
+def curve_of(trial: FrozenTrial) -> dict[int, float]:
+    """Epoch -> value of the curve's metric, as far as the trial has come."""
+    kept = trial.user_attrs.get(CURVE, {})
+    return trial.intermediate_values or {int(epoch): value for epoch, value in kept.items()}
+
+
+class Curve:
+    """The curve of one running trial. Its metric is the first objective that is no cost; without one nothing is pruned.
+
+    A storage that does not answer for a while never ends a training: what it has missed is reported next time.
+    """
+
+    def __init__(self, study: Study, trial: Trial, objectives: Sequence[Objective]) -> None:
+        self._study, self._trial = study, trial
+        self._place = next((place for place, one in enumerate(objectives) if not one.is_cost), None)
+        self._objective = None if self._place is None else objectives[self._place]
+        self._several = len(study.directions) > 1
+        self._reported = curve_of(_frozen(study, trial))
+        self._waiting: dict[int, float] = {}
+        self._reduced: Study | None = None
+
+    @property
+    def metric(self) -> str | None:
+        """The metric that is to be reported."""
+        return None if self._objective is None else self._objective.metric
+
+    def report(self, epoch: int, value: float) -> None:
+        """Tell the study the metric after an epoch; one that it knows already stays as it is."""
+        if self._objective is None or epoch in self._reported:
+            return
+        self._waiting[epoch] = float(value)
+        with _Patience() as patience:
+            if self._several:
+                kept = {str(number): one for number, one in {**self._reported, **self._waiting}.items()}
+                self._trial.set_user_attr(CURVE, kept)
+            else:
+                for number, one in self._waiting.items():
+                    if number not in self._reported:
+                        self._trial.report(one, number)
+                        self._reported[number] = one
+        if not patience.lost:
+            self._reported |= self._waiting
+            self._waiting = {}
+
+    def should_prune(self) -> bool:
+        """Whether the study's pruner would rather see another trial."""
+        if self._objective is None or not self._reported:
+            return False
+        with _Patience(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "All-NaN", RuntimeWarning)  # NumPy's, of a metric that is no number yet
+            return self._judged()
+        return False
+
+    def _judged(self) -> bool:
+        if not self._several:
+            return self._trial.should_prune()
+        if self._reduced is None:
+            self._reduced = reduced(self._study, cast("int", self._place))
+        return self._study.pruner.prune(self._reduced, _frozen(self._reduced, self._trial))
+
+
+def reduced(study: Study, place: int) -> Study:
+    """The study as one of a single objective, that at this place, with the curves as intermediate values."""
+    from optuna import Study
+
+    storage = _Reduced(study._storage, place)  # noqa: SLF001  # Optuna's pruners take it from there too
+    return Study(study.study_name, cast("BaseStorage", storage), sampler=study.sampler, pruner=study.pruner)
+
+
+class _Reduced:
+    """A storage that answers for one objective; everything else, also what pruners write, is the real storage's."""
+
+    def __init__(self, storage: BaseStorage, place: int) -> None:
+        self._storage, self._place = storage, place
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._storage, name)
+
+    def get_study_directions(self, study_id: int) -> list[StudyDirection]:
+        return [self._storage.get_study_directions(study_id)[self._place]]
+
+    def get_trial(self, trial_id: int) -> FrozenTrial:
+        return self._one(self._storage.get_trial(trial_id))
+
+    def get_all_trials(
+        self,
+        study_id: int,
+        deepcopy: bool = True,  # noqa: FBT001, FBT002  # Optuna's signature
+        states: Container[TrialState] | None = None,
+    ) -> list[FrozenTrial]:
+        return [self._one(trial) for trial in self._storage.get_all_trials(study_id, deepcopy=deepcopy, states=states)]
+
+    def get_best_trial(self, study_id: int) -> FrozenTrial:
+        from optuna.storages import BaseStorage
+
+        return BaseStorage.get_best_trial(cast("BaseStorage", self), study_id)
+
+    def _one(self, trial: FrozenTrial) -> FrozenTrial:
+        one = copy.copy(trial)
+        one.intermediate_values = curve_of(trial)
+        if trial.values is not None and len(trial.values) > self._place:
+            one.values = [trial.values[self._place]]
+        return one
+
+
+class _Patience:
+    """Swallows that a storage does not answer; `lost` says so."""
+
+    lost = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> bool:
+        from optuna.exceptions import StorageInternalError
+        from sqlalchemy.exc import SQLAlchemyError
+
+        self.lost = isinstance(error, StorageInternalError | SQLAlchemyError)
+        return self.lost
+
+
+def _frozen(study: Study, trial: Trial) -> FrozenTrial:
+    return study._storage.get_trial(trial._trial_id)  # noqa: SLF001  # Optuna has no public look at one trial
