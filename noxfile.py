@@ -70,6 +70,13 @@ def benchmarks(session: nox.Session) -> None:
 
 
 @nox.session
+def soak(session: nox.Session) -> None:
+    """Kills at random moments, for as long as it takes to trust what survives them."""
+    install(session, "test")
+    session.run("pytest", "-m", "soak", *session.posargs)
+
+
+@nox.session
 def gpu(session: nox.Session) -> None:
     """The tests that need a CUDA device."""
     install(session, "test")

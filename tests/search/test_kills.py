@@ -129,6 +129,7 @@ def test_three_kills_lose_nothing_and_the_study_is_complete(tmp_path: Path) -> N
     survive(tmp_path, kills=3, trials=8, seed=1)
 
 
+@pytest.mark.soak
 @pytest.mark.slow
 @pytest.mark.timeout(3000)
 def test_fifty_kills_lose_nothing_and_the_study_is_complete(tmp_path: Path) -> None:

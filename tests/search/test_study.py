@@ -386,6 +386,7 @@ def test_a_killed_worker_loses_no_trial_and_repeats_none(url: str, tmp_path: Pat
     kill_and_restart(url, tmp_path, kills=1, total=6, seconds=0.3)
 
 
+@pytest.mark.soak
 @pytest.mark.slow
 def test_fifty_kills_lose_no_trial_and_repeat_none(url: str, tmp_path: Path) -> None:
     kill_and_restart(url, tmp_path, kills=50, total=150, seconds=0.5)
