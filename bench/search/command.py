@@ -78,8 +78,8 @@ def search(
     if show:
         from bench.search.known import find_study
 
-        name = load(recipe, changes).experiment if recipe else None
-        show_study(find_study(name, storage_url=storage_url), html=html, as_json=as_json)
+        experiment = load(recipe, changes).experiment if recipe else None
+        show_study(find_study(experiment=experiment, storage_url=storage_url), html=html, as_json=as_json)
         return
     progress = TerminalProgress()
     checked = load(recipe, changes) if recipe else latest_recipe(changes)

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 __all__ = ["find_study", "find_trial"]
 
 
-def find_study(name: str | None = None, *, storage_url: str | None = None) -> Study:
-    """The study of that name, or the one that was begun last; `storage_url` as for `open_storage`.
+def find_study(name: str | None = None, *, experiment: str | None = None, storage_url: str | None = None) -> Study:
+    """The study of that name, or the one that was begun last (of the experiment); `storage_url` as for `open_storage`.
 
     Raises RecipeError where there is none of that name, BenchError where there is none at all or the storage does not
     work.
@@ -25,6 +25,7 @@ def find_study(name: str | None = None, *, storage_url: str | None = None) -> St
 
     from bench.search.storage import default_url, open_storage, sqlite_path
     from bench.search.storage_errors import displayed, translated
+    from bench.search.study import find_studies
 
     if storage_url is None:
         path = sqlite_path(make_url(default_url()))
@@ -37,6 +38,11 @@ def find_study(name: str | None = None, *, storage_url: str | None = None) -> St
         known = optuna.get_all_study_summaries(storage, include_best_trial=False)
         known.sort(key=lambda one: str(one.user_attrs.get("created", "")))
         names = [one.study_name for one in known]
+        if experiment is not None:
+            mine = find_studies(storage, experiment)
+            names = [one for one in names if one in mine]
+        if not names and experiment is not None:
+            raise BenchError(f"no search of {experiment!r} has been started yet", hint="bench search RECIPE starts one")
         if not names:
             raise BenchError(f"no study in {displayed(storage.engine.url)}", hint="bench search RECIPE starts one")
         if name is not None and name not in names:

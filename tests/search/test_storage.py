@@ -25,7 +25,6 @@ from bench.search.storage_errors import is_transient
 
 _OPENED_AT_ONCE = """
 import sys
-from bench.search.patience import patiently
 from bench.search.storage import open_storage
 import optuna, alembic.command, sqlalchemy.dialects.sqlite
 print("ready", flush=True)
@@ -286,7 +285,6 @@ def test_errors_that_are_none_of_the_storages_pass_at_once() -> None:
 _COUNT = """
 import sys, time
 from pathlib import Path
-from bench.search.patience import patiently
 from bench.search.storage import open_storage
 from bench.search.locking import exclusive
 import optuna
