@@ -155,12 +155,12 @@ def _server(batcher: Batcher, settings: Settings, *, names: Iterable[str]) -> uv
     import uvicorn
 
     from bench_export.serving.app import build
-    from bench_export.serving.protocol import http_protocol
+    from bench_export.serving.protocol import Protocol
 
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
     config = uvicorn.Config(
         build(batcher.predictor, batcher, limits=settings.limits, names=names),
-        http=http_protocol(),
+        http=Protocol,
         ws="none",
         lifespan="on",
         log_config=None,
