@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from bench.progress import Progress
     from bench.record import Run
     from bench_export.latency.candidates import Candidate
-    from bench_export.latency.measure import Settings
     from bench_export.latency.samples import Samples
+    from bench_export.latency.settings import Settings
 
 __all__ = ["latency"]
 
@@ -119,7 +119,7 @@ def latency(
 def _settings(
     *, scenario: Any, batches: str | None, quick: bool, duration_s: float, seed: int, qps: float | None, bound_ms: float
 ) -> Settings:
-    from bench_export.latency.measure import Settings
+    from bench_export.latency.settings import Settings
 
     try:
         sizes = tuple(sorted({int(part) for part in batches.split(",")})) if batches else ()

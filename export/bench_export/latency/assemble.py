@@ -16,9 +16,9 @@ from bench_export.latency.statistics import Comparison
 from bench_export.latency.subjects import MEASURES
 
 if TYPE_CHECKING:
-    from bench_export.latency.measure import Settings
     from bench_export.latency.samples import Samples
     from bench_export.latency.search import Found
+    from bench_export.latency.settings import Settings
 
 __all__ = ["MIN_COUNTS", "MIN_DURATION_S", "candidate", "comparisons", "passes_bound", "settings", "throughput"]
 

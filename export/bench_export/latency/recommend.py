@@ -9,8 +9,8 @@ from bench_export.latency.assemble import MIN_COUNTS, MIN_DURATION_S
 
 if TYPE_CHECKING:
     from bench_export.latency.candidates import Candidate
-    from bench_export.latency.measure import Settings
     from bench_export.latency.samples import Samples
+    from bench_export.latency.settings import Settings
 
 __all__ = ["recommendation", "why_not_publishable"]
 

@@ -17,9 +17,10 @@ import pytest
 from bench.errors import BenchError
 from bench_export.latency import conditions
 from bench_export.latency.candidates import Candidate, find_candidates
-from bench_export.latency.measure import Settings, measure
+from bench_export.latency.measure import measure
 from bench_export.latency.process import Process
 from bench_export.latency.samples import Samples, collect, write
+from bench_export.latency.settings import Settings
 
 SHORT = Settings(duration_s=0.2, block_s=0.05, cold_starts=1)
 

@@ -9,9 +9,9 @@ import pytest
 
 from bench_export.card import Card, Preprocessing
 from bench_export.latency.candidates import Candidate
-from bench_export.latency.measure import Settings
 from bench_export.latency.recommend import recommendation, why_not_publishable
 from bench_export.latency.samples import Samples
+from bench_export.latency.settings import Settings
 
 HOW = Preprocessing((8, 8), 3, "squash", "bilinear", (0.5,) * 3, (0.5,) * 3)
 REAL = Samples(((b"",),), "photographs")
