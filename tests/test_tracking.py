@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +102,7 @@ def _new_run(*, group: str = "20261101-120000-ab12", **plan: Any) -> Run:
         recipe_digest="d" * 64,
         dataset={"name": "digits", "root": "/data/pets", "fingerprint": "f" * 64, "counts": {"test": {"cat": 3, "dog": 7}}},
         git={"commit": "c0ffee", "dirty": True},
-        environment={"versions": {"torch": torch.__version__}, "machine": {"cpu": "Xeon", "gpu": ""}, "argv": ["bench", "run"]},
+        environment={"versions": {"torch": version("torch")}, "machine": {"cpu": "Xeon", "gpu": ""}, "argv": ["bench", "run"]},
     )  # fmt: skip
 
 
@@ -165,7 +166,7 @@ def test_a_finished_run_is_there_in_whole(new_run: Callable[..., Run], uri: str)
     assert tags["visionbench.group"] == info["group"]
     assert tags["visionbench.git_dirty"] == "True"
     assert tags["mlflow.source.git.commit"] == "c0ffee"
-    assert tags["version.torch"] == torch.__version__
+    assert tags["version.torch"] == version("torch")
     assert "| test | 10 | **90.00%** | 80.00% to 95.00% |" in tags["mlflow.note.content"]
     (dataset,) = entry.inputs.dataset_inputs
     assert (dataset.dataset.name, dataset.dataset.digest) == ("digits", "f" * 36)

@@ -55,7 +55,7 @@ def costs(
     timed: bool = True,
     alone: AbstractContextManager[Any] | None = None,
 ) -> dict[str, Any]:
-    """Export an untrained model into a temporary file, weigh it, and with `timed` measure how fast it answers.
+    """Export an untrained model into a temporary file, weigh it, and with `timed` time its answers.
 
     `size_mb` is the file's size in 10^6 bytes, without what a gate would add. `latency_ms` is the percentile (in
     percent) of a query's milliseconds: of `batch` images; in the scenario multi of LoadGen's 8; offline it is divided by
