@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bench import __version__
 from bench.errors import BenchError
 from bench_export.conversion.core import OUTPUT, core_inputs
 from bench_export.conversion.graph import FLOAT, PREFIX, UINT8, rename
@@ -68,7 +69,8 @@ def join(
     graph.input.extend(_images(name, preprocessing.channels, several=len(images) > 1) for name in images)
     graph.output.extend(answers)
     graph.value_info.extend(between)
-    graph.name, joined.producer_name = PREFIX.rstrip("/"), PREFIX.rstrip("/")
+    graph.name = joined.producer_name = PREFIX.rstrip("/")
+    joined.producer_version = __version__
     return joined
 
 

@@ -16,6 +16,7 @@ from onnx import helper
 from PIL import Image
 from torch import nn
 
+import bench
 from bench.errors import BenchError
 from bench.images import fit
 from bench.kinds import PAIR_CLASSES, DataSpec
@@ -232,3 +233,8 @@ def _prepared(images: NDArray[np.uint8], how: Preprocessing) -> torch.Tensor:
 def _session(model: onnx.ModelProto | Path) -> Any:
     content = model if isinstance(model, Path) else model.SerializeToString()
     return onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+
+
+def test_the_file_says_which_version_of_ours_made_it(core: onnx.ModelProto) -> None:
+    made = _joined(core, _preprocessing("squash"))
+    assert (made.producer_name, made.producer_version) == ("visionbench", bench.__version__)
