@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from bench.search.drawing import INK, LINE, QUIET, hue, svg
 from bench.search.plots import Summary, all_keys, spans_decades, valued
 from bench.search.wording import is_share, name_of
+from bench.svg import INK, LINE, QUIET, hue, svg
 from bench.words import shorten
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from bench.search.drawing import INK, QUIET, hue, svg
 from bench.search.wording import is_share, name_of
+from bench.svg import INK, QUIET, hue, svg
 from bench.words import shorten
 
 if TYPE_CHECKING:

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import BenchError
-from bench.search.drawing import standalone
 from bench.search.page import figures, render
 from bench.search.summary import summarise
 from bench.search.wording import counts, name_of, params_text, pruning, setting, time_spent, value_text, winner_text
+from bench.svg import standalone
 from bench.tracking import OFF, connect, tracking_uri, translated
 
 if TYPE_CHECKING:

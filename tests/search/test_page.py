@@ -14,10 +14,10 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from bench.errors import BenchError
-from bench.search.drawing import standalone
 from bench.search.page import figures, render, write_study_page
 from bench.search.plots import spans_decades
 from bench.search.summary import summarise
+from bench.svg import standalone
 
 Builder = Callable[..., Any]
 

@@ -2,49 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import math
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+from bench.svg import HUES, hue, svg
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = ["HUES", "batches_plot", "distribution_plot", "drift_plot"]
-
-#: How many colours the page's style sheet has for candidates; further ones are dashed.
-HUES = 6
-
-_WIDTH_IN, _HEIGHT_IN = 5.4, 3.6  # inches of 72 points; the page scales them to its columns
-
-#: Colours that stand for the page's variables while matplotlib draws.
-_INK, _QUIET, _LINE = "#010203", "#010204", "#010205"
-_HUE = "#0102{:02x}"
-_FIRST_HUE = 16
-_VARIABLES = {_INK: "var(--ink)", _QUIET: "var(--quiet)", _LINE: "var(--line)"} | {
-    _HUE.format(_FIRST_HUE + number): f"var(--hue{number})" for number in range(HUES)
-}
-
-_STYLE: dict[str, Any] = {
-    "svg.fonttype": "none",
-    "font.family": "sans-serif",
-    "font.size": 10,
-    "text.color": _INK,
-    "axes.labelcolor": _QUIET,
-    "axes.edgecolor": _LINE,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.axisbelow": True,
-    "axes.grid": True,
-    "grid.color": _LINE,
-    "grid.linewidth": 0.6,
-    "xtick.color": _LINE,
-    "ytick.color": _LINE,
-    "xtick.labelcolor": _QUIET,
-    "ytick.labelcolor": _QUIET,
-    "lines.linewidth": 1.8,
-}
 
 _DASHES = ("-", "--", ":")
 _TICKS = ("0", "50", "90", "99", "99.9")
@@ -74,12 +41,12 @@ def distribution_plot(candidates: Sequence[Mapping[str, Any]], measure: str) -> 
                 [max(0.0, high - middle) for middle, _, high in ends],
             ]
             places = [_stretched(float(level)) for level in levels]
-            axes.errorbar(places, [at for at, *_ in ends], yerr=bars, fmt="o", ms=4, capsize=3, color=_hue(number))
+            axes.errorbar(places, [at for at, *_ in ends], yerr=bars, fmt="o", ms=4, capsize=3, color=hue(number))
         axes.set(yscale="log", ylabel="ms a query", xlabel="percentile")
         axes.set_xticks([_stretched(float(level)) for level in _TICKS], [f"p{level}" for level in _TICKS])
         _plain_ticks(axes, "y")
 
-    return _svg(draw, f"distribution-{measure}")
+    return svg(draw, f"distribution-{measure}")
 
 
 def drift_plot(candidates: Sequence[Mapping[str, Any]], measure: str) -> str | None:
@@ -101,7 +68,7 @@ def drift_plot(candidates: Sequence[Mapping[str, Any]], measure: str) -> str | N
         axes.set_ylim(min(low, -5), max(high, 5))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
-    return _svg(draw, f"drift-{measure}")
+    return svg(draw, f"drift-{measure}")
 
 
 def batches_plot(entries: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str | None:
@@ -130,7 +97,7 @@ def batches_plot(entries: Sequence[Mapping[str, Any]], names: Sequence[str]) -> 
         axes.xaxis.minorticks_off()
         _plain_ticks(axes, "y")
 
-    return _svg(draw, "batches")
+    return svg(draw, "batches")
 
 
 def _measured(candidates: Sequence[Mapping[str, Any]], measure: str, key: str) -> list[tuple[int, Mapping[str, Any]]]:
@@ -142,12 +109,8 @@ def _stretched(level: float) -> float:
     return -math.log10(1 - level / 100)
 
 
-def _hue(number: int) -> str:
-    return _HUE.format(_FIRST_HUE + number % HUES)
-
-
 def _line(number: int) -> dict[str, Any]:
-    return {"color": _hue(number), "linestyle": _DASHES[number // HUES % len(_DASHES)]}
+    return {"color": hue(number), "linestyle": _DASHES[number // HUES % len(_DASHES)]}
 
 
 def _plain_ticks(axes: Axes, which: str) -> None:
@@ -169,26 +132,3 @@ def _plain_ticks(axes: Axes, which: str) -> None:
 def _plain(value: float) -> str:
     """0.05, 2.5, 1,000."""
     return f"{value:.3g}" if value < 1000 else f"{value:,.0f}"  # noqa: PLR2004  # no powers of ten
-
-
-def _svg(draw: Callable[[Axes], None], name: str) -> str:
-    """Draw on empty axes -> an SVG element with ids of its own and the page's colours and fonts."""
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
-
-    stream = io.StringIO()
-    with mpl.rc_context(_STYLE | {"svg.hashsalt": name}):  # type: ignore[arg-type]  # any name of a parameter
-        figure = Figure(figsize=(_WIDTH_IN, _HEIGHT_IN), layout="constrained")
-        draw(figure.add_subplot())
-        figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    text = stream.getvalue()
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = re.sub(r'(?<=\bid=")|(?<=href="#)|(?<=url\(#)', f"{name}-", text)
-    text = re.sub(r'font-family: [^;"]*', "font-family: inherit", text)
-    text = re.sub(r"<style.*?</style>", "", text, flags=re.DOTALL)  # it would hold for the whole page
-    for colour, variable in _VARIABLES.items():
-        text = text.replace(colour, variable)
-    return re.sub(
-        r'(<svg[^>]*?) width="[^"]*"', r"\1", re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1), count=1
-    )
