@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from bench.errors import BenchError
+from bench_export.metadata import varint
 
 __all__ = ["Field", "check_external_data", "external_files", "walk"]
 
@@ -93,13 +94,13 @@ def walk(content: mmap.mmap, start: int, end: int) -> Iterator[Field]:
     """The fields of one message. Raises IndexError and ValueError where it is damaged."""
     position = start
     while position < end:
-        tag, position = _varint(content, position)
+        tag, position = varint(content, position)
         wire = tag & 7
         value: int | tuple[int, int]
         if wire == _VARINT:
-            value, position = _varint(content, position)
+            value, position = varint(content, position)
         else:
-            length, position = _varint(content, position) if wire == _BYTES else (_FIXED[wire], position)
+            length, position = varint(content, position) if wire == _BYTES else (_FIXED[wire], position)
             value, position = (position, position + length), position + length
         if position > end:
             raise ValueError("a field ends after its message")
@@ -107,17 +108,3 @@ def walk(content: mmap.mmap, start: int, end: int) -> Iterator[Field]:
 
 
 _FIXED = {_FIXED64: 8, _FIXED32: 4, 3: 2**62, 4: 2**62, 6: 2**62, 7: 2**62}  # the last ones do not occur in ONNX
-
-
-def _varint(content: mmap.mmap, position: int) -> tuple[int, int]:
-    """A number of 7 bits a byte, and the position after it."""
-    value = shift = 0
-    while True:
-        byte = content[position]
-        position += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:  # noqa: PLR2004  # the last one
-            return value, position
-        shift += 7
-        if shift > 63:  # noqa: PLR2004  # longer than 64 bits
-            raise ValueError("a number of more than 64 bits")

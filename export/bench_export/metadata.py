@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from mmap import mmap
 from pathlib import Path
 from typing import BinaryIO
 
 from bench.errors import BenchError
 from bench.files import atomic
 
-__all__ = ["read_properties", "write_properties"]
+__all__ = ["read_properties", "varint", "write_properties"]
 
 _METADATA_PROPS = 14
 _PORTION = 2**20
@@ -56,9 +57,9 @@ def _fields(file: BinaryIO, path: Path) -> Iterator[tuple[int, int, int]]:
         file.seek(position)
         head = file.read(20)
         try:
-            tag, after = _varint(head, 0)
+            tag, after = varint(head, 0)
             number, wire = tag >> 3, tag & 7
-            length, content = _varint(head, after) if wire in {_VARINT, _BYTES} else (0, after)
+            length, content = varint(head, after) if wire in {_VARINT, _BYTES} else (0, after)
         except IndexError:
             raise _damaged(path) from None
         start = position + content
@@ -75,8 +76,8 @@ def _entry(content: bytes, path: Path) -> tuple[str, str]:
     position = 0
     try:
         while position < len(content):
-            tag, position = _varint(content, position)
-            length, position = _varint(content, position)
+            tag, position = varint(content, position)
+            length, position = varint(content, position)
             texts[tag >> 3] = content[position : position + length].decode()
             position += length
     except (IndexError, UnicodeDecodeError):
@@ -84,8 +85,8 @@ def _entry(content: bytes, path: Path) -> tuple[str, str]:
     return texts[1], texts[2]
 
 
-def _varint(content: bytes, position: int) -> tuple[int, int]:
-    """A number of 7 bits a byte, and the position after it."""
+def varint(content: bytes | mmap, position: int) -> tuple[int, int]:
+    """A number of 7 bits a byte, and the position after it. Raises IndexError where it does not end within 64 bits."""
     value = shift = 0
     while True:
         byte = content[position]
