@@ -1,0 +1,67 @@
+"""The predictions that a run has saved: what every comparison, report and listing of mistakes is made from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bench.errors import BenchError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from bench.record import Run
+
+__all__ = ["SPLITS", "SavedPredictions", "read_predictions", "saved_splits"]
+
+#: The splits that are predicted, the one that decides first.
+SPLITS = ("test", "validation")
+
+
+@dataclass(frozen=True, slots=True)
+class SavedPredictions:
+    """What a run said of one split: ids, labels and guesses N, probabilities N,num_classes (float32).
+
+    Of pairs, class 1 is "same", the second column is its score, and the guesses were made at the run's threshold.
+    """
+
+    split: str
+    ids: NDArray[np.str_]
+    labels: NDArray[np.int64]
+    guesses: NDArray[np.int64]
+    probabilities: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        """The number of samples."""
+        return len(self.labels)
+
+    @property
+    def right(self) -> NDArray[np.bool_]:
+        """Whether each guess is right, N."""
+        return self.guesses == self.labels
+
+
+def saved_splits(run: Run) -> tuple[str, ...]:
+    """The splits whose predictions lie in the run's folder, the test split first."""
+    return tuple(split for split in SPLITS if (run.folder / "predictions" / f"{split}.npz").is_file())
+
+
+def read_predictions(run: Run, split: str) -> SavedPredictions:
+    """One split's predictions. Raises BenchError where they are missing or damaged."""
+    import zipfile
+
+    import numpy as np
+
+    path = run.folder / "predictions" / f"{split}.npz"
+    hint = f"the run needs to be trained again: bench run {run.folder / 'recipe.toml'}"
+    try:
+        with np.load(path, allow_pickle=False) as saved:
+            parts = [saved[name] for name in ("ids", "labels", "guesses", "probabilities")]
+    except FileNotFoundError as cause:
+        raise BenchError(f"run {run.name} has no predictions of its {split} split", hint=hint) from cause
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as cause:
+        raise BenchError(f"{path} is damaged: {cause}", hint=hint) from cause
+    if len({len(part) for part in parts}) != 1:
+        raise BenchError(f"{path} is damaged: its parts differ in length", hint=hint)
+    return SavedPredictions(split, *parts)
