@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import BenchError
+from bench.record import list_runs
 from bench.search.page import figures, render
 from bench.search.summary import summarise
 from bench.search.wording import counts, name_of, params_text, pruning, setting, time_spent, value_text, winner_text
 from bench.svg import standalone
-from bench.tracking import OFF, connect, tracking_uri, translated
+from bench.tracking import OFF, connect, sync, tracking_uri, translated
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from optuna import Study
 
     from bench.progress import Progress
+    from bench.record import Run
 
 __all__ = ["publish"]
 
@@ -60,6 +62,7 @@ def _published(study: Study, client: MlflowClient, uri: str) -> str:
     _log_tags(client, run_id, study, summary)
     _log_history(client, run_id, study, summary)
     _log_artifacts(client, run_id, summary)
+    _fill_gaps(study, uri)
     is_open = any(summary["states"][state] for state in _OPEN)
     if is_open:
         client.update_run(run_id, "RUNNING")
@@ -67,6 +70,21 @@ def _published(study: Study, client: MlflowClient, uri: str) -> str:
         ended = max((int(1000 * t.timestamp()) for t in _ends(study)), default=time.time_ns() // 1_000_000)
         client.set_terminated(run_id, "FINISHED", ended)
     return run_id
+
+
+def _fill_gaps(study: Study, uri: str) -> None:
+    """Mirror the study's ended runs that MLflow does not know to the end: who was to do it has been killed."""
+    for run in list_runs(study.user_attrs.get("experiment") or study.study_name):
+        if run.info().get("parent") == study.user_attrs["id"] and run.status() != "running" and _is_behind(run):
+            sync(run, uri=uri)
+
+
+def _is_behind(run: Run) -> bool:
+    try:
+        known = json.loads((run.folder / "mlflow.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return True
+    return known.get("status") in {None, "", "RUNNING"}
 
 
 def _log_tags(client: MlflowClient, run_id: str, study: Study, summary: Mapping[str, Any]) -> None:

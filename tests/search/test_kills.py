@@ -15,8 +15,11 @@ from pathlib import Path
 
 import psutil
 import pytest
+from mlflow.entities import ViewType
 
+from bench import tracking
 from bench.record import Run, list_runs
+from bench.tracking.parent import PARENT_TAG
 
 RECIPE = """
 experiment = "toy"
@@ -108,6 +111,27 @@ def survive(tmp_path: Path, *, kills: int, trials: int, seed: int) -> None:
     assert len(finished_trials()) == trials
     assert set(states()) <= {"COMPLETE", "PRUNED"}, states()
     check_runs(trials)
+    if os.environ.get("BENCH_TRACKING") != "off":
+        check_mlflow(trials)
+
+
+def check_mlflow(trials: int) -> None:
+    """The study once, below it each trial once, and the winner; all of them ended."""
+    client = tracking.connect(tracking.tracking_uri())
+    experiment = client.get_experiment_by_name("toy")
+    assert experiment is not None
+    entries = client.search_runs([experiment.experiment_id], run_view_type=ViewType.ALL, max_results=1000)
+    assert max(Counter(entry.data.tags["visionbench.id"] for entry in entries).values()) == 1
+    (parent,) = (
+        entry for entry in entries if "visionbench.study" in entry.data.tags and PARENT_TAG not in entry.data.tags
+    )
+    children = [entry for entry in entries if entry.data.tags.get(PARENT_TAG) == parent.info.run_id]
+    numbers = Counter(
+        entry.data.tags["visionbench.trial"] for entry in children if "visionbench.trial" in entry.data.tags
+    )
+    assert numbers == Counter(map(str, range(trials)))
+    assert {entry.info.status for entry in entries} <= {"FINISHED", "KILLED"}
+    assert len(entries) == trials + 2  # the parent and the winner
 
 
 def check_runs(trials: int) -> None:
@@ -129,8 +153,21 @@ def test_three_kills_lose_nothing_and_the_study_is_complete(tmp_path: Path) -> N
     survive(tmp_path, kills=3, trials=8, seed=1)
 
 
+@pytest.fixture
+def _mirrored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BENCH_TRACKING", "on")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_mirrored")
+def test_kills_leave_each_trial_in_mlflow_once(tmp_path: Path) -> None:
+    survive(tmp_path, kills=3, trials=6, seed=3)
+
+
 @pytest.mark.soak
 @pytest.mark.slow
 @pytest.mark.timeout(3000)
+@pytest.mark.usefixtures("_mirrored")
 def test_fifty_kills_lose_nothing_and_the_study_is_complete(tmp_path: Path) -> None:
     survive(tmp_path, kills=int(os.environ.get("BENCH_KILLS", "50")), trials=60, seed=2)

@@ -120,6 +120,25 @@ def test_publishing_again_repeats_nothing_and_follows_the_study(new_study: Build
     assert "visionbench.best.data.size" not in tags
 
 
+def test_publishing_brings_trials_that_nobody_mirrored(new_study: Builder, client: MlflowClient) -> None:
+    """Whoever was to mirror them was killed: before their first line, and in the middle."""
+    made = new_study()
+    made.add(0.9, epochs=1)
+    made.add(0.8, epochs=1)
+    first, second = record.list_runs()
+    child = tracking.sync(first)
+    client.update_run(child, "RUNNING")
+    known = json.loads((first.folder / "mlflow.json").read_text(encoding="utf-8"))
+    (first.folder / "mlflow.json").write_text(json.dumps({**known, "status": "RUNNING"}), encoding="utf-8")
+    parent = publish(made.study, Progress())
+    entries = _children(client, parent)
+    assert {entry.info.run_name: entry.info.status for entry in entries} == {
+        first.name: "FINISHED",
+        second.name: "FINISHED",
+    }
+    assert child in [entry.info.run_id for entry in entries]
+
+
 def test_syncing_again_leaves_one_parent_and_one_child(new_study: Builder, client: MlflowClient) -> None:
     made = new_study()
     made.add(0.9, epochs=1)

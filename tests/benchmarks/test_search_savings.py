@@ -1,0 +1,138 @@
+"""What pruning and a model of the objective save, on real signs: pytest -m benchmark -s tests/benchmarks/test_search_savings.py.
+
+Nine studies of 50 trials, about ten minutes each on one core. BENCH_STUDY_SEEDS="0 1" runs fewer.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import FrozenTrial
+
+from bench.progress import Progress
+from bench.recipe import parse
+from bench.search.loop import work
+from bench.search.objectives import objectives
+from bench.search.space import parse_space
+from bench.search.storage import open_storage
+from bench.search.study import open_study
+from bench.search.trial import Shared
+
+TRIALS, EPOCHS = 50, 12
+
+#: Trials that TPE may take for what random needs so many for.
+TPE_TRIALS, RANDOM_TRIALS = 20, 40
+
+#: Half of the tracks are held out: the best of fifty is told apart on 6,500 images.
+RECIPE = f"""
+experiment = "savings"
+[dataset]
+name = "gtsrb"
+[data]
+size = 30
+validation = 0.5
+[model]
+name = "lenet"
+[[augment]]
+name = "affine"
+degrees = 8.0
+translate = 0.08
+[train]
+epochs = {EPOCHS}
+monitor = "val_accuracy"
+[optimizer]
+name = "adamw"
+[scheduler]
+name = "one_cycle"
+[search]
+trials = {TRIALS}
+[search.space]
+"optimizer.lr" = {{float = [1e-4, 1e-1], log = true}}
+"optimizer.weight_decay" = {{float = [1e-5, 1.0], log = true}}
+"train.batch_size" = {{choice = [32, 64, 128, 256]}}
+"train.label_smoothing" = {{float = [0.0, 0.3]}}
+"model.activation" = {{choice = ["relu", "tanh"]}}
+"model.batch_norm" = {{choice = [true, false]}}
+"model.dropout" = {{float = [0.0, 0.6]}}
+"augment.0.degrees" = {{float = [0.0, 30.0]}}
+"augment.0.translate" = {{float = [0.0, 0.3]}}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Studied:
+    """The best value after each trial, and the epochs of all."""
+
+    best_so_far: tuple[float, ...]
+    epochs: int
+
+    def needed(self, value: float) -> int | None:
+        """The trials until it is reached; None where it never is."""
+        return next((number for number, best in enumerate(self.best_so_far, start=1) if best >= value), None)
+
+
+class Silent:
+    def show(self, trials: Sequence[FrozenTrial]) -> None:
+        """Draws nothing."""
+
+    def warn(self, text: str) -> None:
+        raise AssertionError(text)
+
+
+def studied(shared: Shared, folder: Path, *, sampler: str, pruner: str, seed: int) -> Studied:
+    """A whole study by one worker, on a storage of its own."""
+    changes = [f"search.sampler={sampler}", f"search.pruner={pruner}", f"search.sampler_seed={seed}"]
+    changes.append(f"experiment=savings_{sampler}_{pruner}_{seed}")
+    shared.recipe = recipe = parse(RECIPE, path=Path("savings.toml"), changes=changes)
+    space, found = parse_space(recipe), objectives(recipe)
+    study = open_study(open_storage(f"sqlite:///{folder}/{recipe.experiment}.db"), recipe, space, found)
+    work(
+        study,
+        shared,
+        space=space,
+        objectives=found,
+        constraints=(),
+        total=TRIALS,
+        deadline=None,
+        should_stop=lambda: False,
+        board=Silent(),
+    )
+    best, values = 0.0, []
+    for trial in study.trials:
+        best = max(best, trial.value or 0.0) if trial.state == optuna.trial.TrialState.COMPLETE else best
+        values.append(best)
+    return Studied(tuple(values), sum(len(trial.intermediate_values) for trial in study.trials))
+
+
+@pytest.mark.benchmark
+@pytest.mark.real_data
+@pytest.mark.timeout(14400)
+def test_pruning_saves_epochs_and_tpe_trials(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    shared = Shared(parse(RECIPE, path=Path("savings.toml")), progress=Progress(), threads=1)
+    shares, losses, needs = [], [], []
+    for seed in map(int, os.environ.get("BENCH_STUDY_SEEDS", "0 1 2").split()):
+        whole = studied(shared, tmp_path, sampler="tpe", pruner="none", seed=seed)
+        pruned = studied(shared, tmp_path, sampler="tpe", pruner="median", seed=seed)
+        random = studied(shared, tmp_path, sampler="random", pruner="none", seed=seed)
+        reached = whole.best_so_far[TPE_TRIALS - 1]
+        shares.append(pruned.epochs / whole.epochs)
+        losses.append(whole.best_so_far[-1] - pruned.best_so_far[-1])
+        needs.append(random.needed(reached) or TRIALS + 1)
+        with capsys.disabled():
+            sys.stdout.write(
+                f"\nseed {seed}: best of {TRIALS} {whole.best_so_far[-1]:.2%} in {whole.epochs} epochs, pruned "
+                f"{pruned.best_so_far[-1]:.2%} in {pruned.epochs} ({shares[-1]:.0%}); TPE's best of {TPE_TRIALS} "
+                f"{reached:.2%}, random {random.best_so_far[TPE_TRIALS - 1]:.2%}, of {TRIALS} "
+                f"{random.best_so_far[-1]:.2%}, reaches TPE's after {random.needed(reached) or f'more than {TRIALS}'}\n"
+            )
+    assert statistics.median(shares) <= 0.45
+    assert statistics.median(losses) <= 0.002
+    assert statistics.median(needs) >= RANDOM_TRIALS
