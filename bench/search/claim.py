@@ -37,13 +37,13 @@ def claim(study: Study, total: int) -> Trial | None:
         if not waiting:
             study.add_trial(optuna.create_trial(state=TrialState.WAITING, user_attrs=mine))
             waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-        _beat(study, waiting[0]._trial_id)  # noqa: SLF001  # an old last beat would look like a death
+        key = waiting[0]._trial_id  # noqa: SLF001  # Optuna's own key of a trial
+        if waiting[0].user_attrs.get("process") != mine["process"]:  # before it runs: a kill never leaves it unmarked
+            study._storage.set_trial_user_attr(key, "process", mine["process"])  # noqa: SLF001  # a waiting one has no door
+        _beat(study, key)  # an old last beat would look like a death
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Heartbeat of storage")  # it does beat: see below
-            claimed = study.ask()
-        if claimed.user_attrs.get("process") != mine["process"]:
-            claimed.set_user_attr("process", mine["process"])
-        return claimed
+            return study.ask()
 
 
 def counted(study: Study) -> list[FrozenTrial]:

@@ -179,10 +179,21 @@ def _recorded(job: Job, run: Run) -> Iterator[None]:
         run.finish("interrupted", error="the study's storage did not answer")
         raise
     except Exception as error:
-        run.finish("failed", error=str(error) or type(error).__name__)
-        raise
+        failure = _named(job, error)
+        run.finish("failed", error=str(failure) or type(failure).__name__)
+        raise failure from error
     finally:
         _mirror(job, run)
+
+
+def _named(job: Job, error: Exception) -> Exception:
+    """An error as a person should read it; out of memory is a property of the trial's sizes."""
+    from bench.stages.memory import is_out_of_memory
+
+    if not is_out_of_memory(error):
+        return error
+    size = job.recipe.train.batch_size
+    return BenchError(f"out of memory: {job.recipe.model.name} with batches of {size} is too large for this machine")
 
 
 def _mirror(job: Job, run: Run) -> None:

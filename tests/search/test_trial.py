@@ -294,6 +294,20 @@ def test_a_combination_that_no_model_can_take_fails_and_the_next_trial_runs() ->
     assert [one.state for one in outcomes] == ["failed", "complete"], [one.error for one in outcomes]
 
 
+class _Hungry(Progress):
+    """Asks for more memory than there is."""
+
+    def epoch(self, number: int, values: Mapping[str, float], *, best: bool) -> None:  # noqa: ARG002
+        torch.empty(1 << 60)
+
+
+def test_a_trial_without_memory_says_what_was_too_large() -> None:
+    outcome = _Search(progress=_Hungry()).trial()
+    assert outcome.state == "failed"
+    assert outcome.error == "out of memory: cnn with batches of 256 is too large for this machine"
+    assert _run(outcome).info()["error"] == outcome.error
+
+
 class _StopIn(Progress):
     """A person's Ctrl-C after an epoch."""
 
