@@ -50,17 +50,19 @@ def saved_splits(run: Run) -> tuple[str, ...]:
 def read_predictions(run: Run, split: str) -> SavedPredictions:
     """One split's predictions. Raises BenchError where they are missing or damaged."""
     import zipfile
+    import zlib
 
     import numpy as np
 
     path = run.folder / "predictions" / f"{split}.npz"
     hint = f"the run needs to be trained again: bench run {run.folder / 'recipe.toml'}"
     try:
-        with np.load(path, allow_pickle=False) as saved:
+        # NumPy leaves a file open that it cannot read.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as saved:
             parts = [saved[name] for name in ("ids", "labels", "guesses", "probabilities")]
     except FileNotFoundError as cause:
         raise BenchError(f"run {run.name} has no predictions of its {split} split", hint=hint) from cause
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as cause:
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as cause:
         raise BenchError(f"{path} is damaged: {cause}", hint=hint) from cause
     if len({len(part) for part in parts}) != 1:
         raise BenchError(f"{path} is damaged: its parts differ in length", hint=hint)

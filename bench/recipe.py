@@ -21,7 +21,7 @@ from bench.registry import find, near_miss
 from bench.schema import RESERVED, Table, options_model, validate
 from bench.search_tables import Search
 
-__all__ = ["Chosen", "Recipe", "changed", "load", "parse"]
+__all__ = ["Chosen", "Recipe", "changed", "digest_of", "load", "parse"]
 
 #: The tables that choose something by name -> the core's own keys beside the plugin's options.
 _PLUGIN_TABLES: Mapping[str, tuple[str, type[Table]]] = {
@@ -93,9 +93,13 @@ def parse(text: str, *, path: Path, changes: Iterable[str] = ()) -> Recipe:
         raise RecipeError(f"{path}: {count}", problems=problems, hint="recipes/README.md lists every key")
     if faults:
         raise PluginError(f"{path}: " + "\n  ".join(map(str, faults)), hint=faults[0].hint)
-    digest = hashlib.sha256(json.dumps(given, sort_keys=True, default=str).encode()).hexdigest()
     parts["experiment"] = parts["experiment"] or path.stem
-    return Recipe(path=path, text=text, digest=digest, **parts)
+    return Recipe(path=path, text=text, digest=digest_of(given), **parts)
+
+
+def digest_of(given: Mapping[str, Any]) -> str:
+    """The sha256 of what a recipe's TOML says, whatever its comments and the order of its keys."""
+    return hashlib.sha256(json.dumps(given, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def changed(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:

@@ -1,6 +1,6 @@
 """What pruning and a model of the objective save, on real signs: pytest -m benchmark -s tests/benchmarks/test_search_savings.py.
 
-Nine studies of 50 trials, about ten minutes each on one core. BENCH_STUDY_SEEDS="0 1" runs fewer.
+Nine studies of 50 trials, about five minutes each on one core. BENCH_STUDY_SEEDS="0 1" runs fewer.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from bench.search.storage import open_storage
 from bench.search.study import open_study
 from bench.search.trial import Shared
 
-TRIALS, EPOCHS = 50, 12
+TRIALS, EPOCHS = 50, 8
 
 #: Trials that TPE may take for what random needs so many for.
 TPE_TRIALS, RANDOM_TRIALS = 20, 40
@@ -56,7 +56,7 @@ trials = {TRIALS}
 [search.space]
 "optimizer.lr" = {{float = [1e-4, 1e-1], log = true}}
 "optimizer.weight_decay" = {{float = [1e-5, 1.0], log = true}}
-"train.batch_size" = {{choice = [32, 64, 128, 256]}}
+"train.batch_size" = {{choice = [64, 128, 256]}}
 "train.label_smoothing" = {{float = [0.0, 0.3]}}
 "model.activation" = {{choice = ["relu", "tanh"]}}
 "model.batch_norm" = {{choice = [true, false]}}
