@@ -37,11 +37,12 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """The tables of recipes/README.md, written anew; fails where that changed them."""
+    """The tables of recipes/README.md, keys and leaderboard, written anew; fails where that changed them."""
     install(session)
     page = Path("recipes/README.md")
     before = page.read_text(encoding="utf-8")
     session.run("python", "-m", "bench.recipe_docs")
+    session.run("python", "-m", "bench.leaderboard.keeping")
     if page.read_text(encoding="utf-8") != before:
         session.error(f"{page} was stale and has been rewritten: look at it and commit it")
 

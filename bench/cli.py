@@ -11,6 +11,7 @@ import click
 
 from bench import __version__
 from bench.commands import Commands
+from bench.completion import PLUGIN, RECIPE, RUN
 from bench.errors import BenchError, RecipeError
 
 if TYPE_CHECKING:
@@ -31,13 +32,13 @@ def cli() -> None:
 
     \b
     bench run recipes/quickstart.toml     train, evaluate and record
-    bench runs                            what was recorded
-    bench ui                              compare runs in MLflow
+    bench compare                         which run is better, and is it really
+    bench export --onnx                   ship the winner
     """
 
 
 @cli.command()
-@click.argument("recipe", type=click.Path(path_type=Path), required=False)
+@click.argument("recipe", type=click.Path(path_type=Path), required=False, shell_complete=RECIPE.shell_complete)
 @_changes
 @click.option(
     "--resume",
@@ -55,7 +56,6 @@ def run(recipe: Path | None, changes: tuple[str, ...], resume: str | None, *, as
     bench run recipes/quickstart.toml --set train.epochs=5 --set seeds=[0,1,2]
     bench run recipes/quickstart.toml --resume
     """
-    from bench import record
     from bench import run as stages
     from bench.console import TerminalProgress, print_json
     from bench.group import summarise
@@ -64,6 +64,7 @@ def run(recipe: Path | None, changes: tuple[str, ...], resume: str | None, *, as
     from bench.resuming import to_resume
     from bench.tracking import tracking_uri
 
+    stages.follow()  # the end for all of torchrun's processes but the first
     if resume is not None and resume.endswith(".toml") and recipe is None:
         recipe, resume = Path(resume), "latest"
     progress = TerminalProgress()
@@ -83,16 +84,20 @@ def run(recipe: Path | None, changes: tuple[str, ...], resume: str | None, *, as
         values = [_as_json(finished) for finished in runs]
         print_json({"runs": values, **({"summary": summarise(values)} if len(values) > 1 else {})})
     else:
-        print_result([record.Run(finished.folder) for finished in runs], tracking_uri())
+        print_result(runs, tracking_uri())
 
 
 @cli.command()
-@click.argument("recipe", type=click.Path(path_type=Path))
+@click.argument("recipe", type=click.Path(path_type=Path), shell_complete=RECIPE.shell_complete)
 @_changes
 @click.option("--full", is_flag=True, help="Read the data and time a few steps, so that nothing stays open.")
 @_json
 def plan(recipe: Path, changes: tuple[str, ...], *, full: bool, as_json: bool) -> None:
-    """Print what a recipe would do, each value with its reason."""
+    """Print what a recipe would do, each value with its reason.
+
+    \b
+    bench plan recipes/quickstart.toml --full --set train.epochs=5
+    """
     from bench import environment
     from bench.console import TerminalProgress, print_json, print_plan
     from bench.plan import draft
@@ -112,7 +117,7 @@ def plan(recipe: Path, changes: tuple[str, ...], *, full: bool, as_json: bool) -
 
 
 @cli.command()
-@click.argument("recipe", type=click.Path(path_type=Path))
+@click.argument("recipe", type=click.Path(path_type=Path), shell_complete=RECIPE.shell_complete)
 @_changes
 @click.option("--classes", type=click.IntRange(min=2), help="Number of classes, where the data are not here.")
 @click.option("--pairs", is_flag=True, help="A model of pairs, where the data are not here.")
@@ -131,29 +136,7 @@ def describe(recipe: Path, changes: tuple[str, ...], classes: int | None, *, pai
 
 
 @cli.command()
-@click.argument("recipe", type=click.Path(path_type=Path))
-@_changes
-@click.option("--html", type=click.Path(path_type=Path), help="Where the page goes; default: data_EXPERIMENT.html.")
-@click.option("--check", is_flag=True, help="Exit 1 where files are unreadable or images leak between splits.")
-@_json
-def data(recipe: Path, changes: tuple[str, ...], html: Path | None, *, check: bool, as_json: bool) -> None:
-    """Look at a recipe's images: sizes, classes, samples, and what is wrong.
-
-    \b
-    bench data recipes/smoking_cnn.toml
-    bench data recipes/gtsrb_lenet1.toml --html signs.html --check
-    """
-    from bench.console import TerminalProgress
-    from bench.exploration import command
-    from bench.recipe import load
-
-    findings = command.show(load(recipe, changes), html=html, as_json=as_json, progress=TerminalProgress())
-    if check:
-        command.check(findings)
-
-
-@cli.command()
-@click.argument("plugin", required=False, metavar="[KIND/NAME]")
+@click.argument("plugin", required=False, metavar="[KIND/NAME]", shell_complete=PLUGIN.shell_complete)
 @click.option("--check", is_flag=True, help="Run the conformance checks; exit 3 where one fails.")
 @click.option("--root", type=click.Path(path_type=Path), help="A folder to check a dataset plugin on.")
 @_json
@@ -179,7 +162,11 @@ def plugins(plugin: str | None, *, check: bool, root: Path | None, as_json: bool
 @click.argument("experiment", required=False)
 @_json
 def runs(experiment: str | None, *, as_json: bool) -> None:
-    """List recorded runs, oldest first."""
+    """List recorded runs, oldest first.
+
+    \b
+    bench runs quickstart --json
+    """
     from bench.console import print_json
     from bench.record import list_runs, runs_folder
     from bench.result_tables import print_runs
@@ -194,9 +181,13 @@ def runs(experiment: str | None, *, as_json: bool) -> None:
 
 
 @cli.command()
-@click.argument("names", nargs=-1, metavar="[RUN]...")
+@click.argument("names", nargs=-1, metavar="[RUN]...", shell_complete=RUN.shell_complete)
 def sync(names: tuple[str, ...]) -> None:
-    """Bring MLflow up to date with the runs (all, or those named)."""
+    """Bring MLflow up to date with the runs (all, or those named).
+
+    \b
+    MLFLOW_TRACKING_URI=https://mlflow.example.org bench sync RUN
+    """
     from bench import tracking
     from bench.record import find, list_runs
 
@@ -210,7 +201,11 @@ def sync(names: tuple[str, ...]) -> None:
 @click.option("--port", type=int, help="Port on 127.0.0.1; default: a free one.")
 @click.option("--browser/--no-browser", default=True, help="Open the browser.")
 def ui(port: int | None, *, browser: bool) -> None:
-    """Open the MLflow UI on the recorded runs; Ctrl-C ends it."""
+    """Open the MLflow UI on the recorded runs; Ctrl-C ends it.
+
+    \b
+    bench ui --no-browser --port 5000
+    """
     from bench.ui import serve_ui
 
     sys.exit(serve_ui(port=port, open_browser=browser, report=click.echo))
@@ -223,7 +218,7 @@ def main() -> NoReturn:
         # several times faster where a neighbour wants them. OpenMP reads this once, when torch is imported.
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     try:
-        cli(standalone_mode=False)
+        cli(standalone_mode=False, color=_color())
     except BenchError as error:
         _fail(str(error), error.hint, error.exit_code)
     except click.exceptions.Exit as ended:
@@ -240,10 +235,15 @@ def main() -> NoReturn:
 
 
 def _fail(message: str, hint: str | None, exit_code: int) -> NoReturn:
-    click.echo(click.style("error: ", fg="red", bold=True) + message, err=True)
+    click.echo(click.style("error: ", fg="red", bold=True) + message, err=True, color=_color())
     if hint:
-        click.echo(click.style("hint: ", bold=True) + hint, err=True)
+        click.echo(click.style("hint: ", bold=True) + hint, err=True, color=_color())
     sys.exit(exit_code)
+
+
+def _color() -> bool | None:
+    """No colours where NO_COLOR says so; click does not look at it."""
+    return False if os.environ.get("NO_COLOR") else None
 
 
 def _as_json(known: Run) -> dict[str, Any]:

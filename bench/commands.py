@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 __all__ = ["Commands"]
 
@@ -28,6 +29,15 @@ class Commands(click.Group):
         command: Any = find("commands", cmd_name).load()
         return command if isinstance(command, click.Command) else None
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Commands with their first lines, and options; entry points are not imported for a press of TAB."""
+        from bench.registry import installed
+
+        rows = {name: command.get_short_help_str() for name, command in self.commands.items()}
+        rows |= {name: claims[0].summary() for name, claims in installed("commands").items()}
+        found = [CompletionItem(name, help=text) for name, text in rows.items() if name.startswith(incomplete)]
+        return found + click.Command.shell_complete(self, ctx, incomplete)
+
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
@@ -48,7 +58,7 @@ class Commands(click.Group):
         """Names and first lines; entry points are not imported for their help."""
         from bench.registry import installed
 
-        rows = [(name, command.get_short_help_str(66)) for name, command in self.commands.items()]
+        rows = [(name, command.get_short_help_str(100)) for name, command in self.commands.items()]
         rows += [(name, claims[0].summary()) for name, claims in installed("commands").items()]
         with formatter.section("Commands"):
             formatter.write_dl(rows)

@@ -47,6 +47,7 @@ class Plan:
     epochs: int
     batch_size: int
     normalize: str
+    processes: int = 1
     task: Task = "classification"
     num_folds: int | None = None
     channels: int | None = None
@@ -113,6 +114,7 @@ def draft(recipe: Recipe, machine: Machine) -> Plan:
         epochs=(plan.epochs, given),
         batch_size=(plan.batch_size, given),
         normalize=(normalize, normalize_reason),
+        processes=(1, "torchrun starts several"),
     )
 
 

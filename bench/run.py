@@ -13,14 +13,16 @@ from bench.interrupts import StopRequest
 from bench.plan import Plan, draft, from_json, require_files
 from bench.progress import Progress
 from bench.registry import find
+from bench.together import call, divided, follow, lead, load_together, require_processes
 from bench.tracking import Mirror
 
 if TYPE_CHECKING:
     from bench.recipe import Recipe
     from bench.record import Run
     from bench.stages.data import Data
+    from bench.stages.distributed import Team
 
-__all__ = ["record_run", "recorded_plan", "resume", "run", "surroundings", "unfinished"]
+__all__ = ["follow", "record_run", "recorded_plan", "rerun", "resume", "run", "surroundings", "unfinished"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,21 +37,24 @@ class _Bench:
     progress: Progress
     mirror: Mirror
     fold: int | None = None
+    team: Team | None = None
 
 
 def run(recipe: Recipe, *, progress: Progress | None = None) -> list[Run]:
     """Train, evaluate and record a recipe, once for each fold and seed. Returns the runs' folders."""
-    from bench.stages.setup import load_data, settle
+    from bench.stages.setup import settle
 
     progress = progress or Progress()
     machine = environment.detect()
     plan = draft(recipe, machine)
     require_files(plan)
-    data = load_data(recipe, plan, progress)
-    plan = settle(recipe, plan, data, progress)
-    with Mirror(progress) as mirror:
-        bench = _Bench(recipe, plan, data, machine, record.new_group(), progress, mirror)
-        return [_run_seed(part, _new_run(part, seed)) for part in _folds(bench) for seed in plan.seeds]
+    with lead() as team:
+        plan = divided(plan, recipe, machine, team)
+        data = load_together(recipe, plan, progress, team)
+        plan = settle(recipe, plan, data, progress)
+        with Mirror(progress) as mirror:
+            bench = _Bench(recipe, plan, data, machine, record.new_group(), progress, mirror, team=team)
+            return [_run_seed(part, _new_run(part, seed)) for part in _folds(bench) for seed in plan.seeds]
 
 
 def resume(recipe: Recipe, begun: Sequence[Run], *, progress: Progress | None = None) -> list[Run]:
@@ -58,34 +63,51 @@ def resume(recipe: Recipe, begun: Sequence[Run], *, progress: Progress | None = 
     The plan is the recorded one, so that a run on the CPU ends with the weights that it would have had. Raises
     BenchError where the dataset is not the recorded one.
     """
-    from bench.stages.setup import load_data
-
     progress = progress or Progress()
     for run_ in begun:
         if run_.status() == "running":
             raise BenchError(f"{run_.name} is still running", hint="wait for it, or stop it first")
-    plan = recorded_plan(begun[0])
-    data = load_data(recipe, plan, progress)
-    info = begun[0].info()
-    if info["dataset"]["fingerprint"] != data.fingerprint:
-        raise BenchError(
-            f"{plan.dataset_root}: the dataset has changed since {begun[0].name} was started",
-            hint="restore the dataset, or start a new run without --resume",
-        )
+    plan, info = recorded_plan(begun[0]), begun[0].info()
     known = {(run.info().get("fold"), run.info()["seed"]): run for run in begun}
+    with lead() as team:
+        require_processes(plan, team)
+        data = load_together(recipe, plan, progress, team)
+        if info["dataset"]["fingerprint"] != data.fingerprint:
+            raise BenchError(
+                f"{plan.dataset_root}: the dataset has changed since {begun[0].name} was started",
+                hint="restore the dataset, or start a new run without --resume",
+            )
+        with Mirror(progress) as mirror:
+            bench = _Bench(recipe, plan, data, environment.detect(), info["group"], progress, mirror, team=team)
+            return [_go_on(part, seed, known.get((part.fold, seed))) for part in _folds(bench) for seed in plan.seeds]
+
+
+def rerun(
+    recipe: Recipe,
+    plan: Plan,
+    data: Data,
+    *,
+    group: str,
+    seed: int,
+    fold: int | None,
+    progress: Progress,
+    team: Team | None = None,
+    **info: Any,
+) -> Run:
+    """Train, evaluate and record one run by a settled plan; `info` joins what its run.json says."""
     with Mirror(progress) as mirror:
-        bench = _Bench(recipe, plan, data, environment.detect(), info["group"], progress, mirror)
-        return [_go_on(part, seed, known.get((part.fold, seed))) for part in _folds(bench) for seed in plan.seeds]
+        bench = _Bench(recipe, plan, data, environment.detect(), group, progress, mirror, fold, team)
+        return _run_seed(bench, _new_run(bench, seed, **info))
 
 
 def unfinished(recipe: Recipe) -> list[Run]:
-    """The latest group of runs of this very recipe that has not come to its end, trials of a search left out; []
-    where there is none.
+    """The latest group of runs of this very recipe that has not come to its end, trials of a search and reproductions
+    left out; [] where there is none.
     """
     groups: dict[str, list[Run]] = {}
     for known in record.list_runs(recipe.experiment):
         info = known.info()
-        if info["recipe_digest"] == recipe.digest and "study" not in info:
+        if info["recipe_digest"] == recipe.digest and not {"study", "reproduces"} & info.keys():
             groups.setdefault(info["group"], []).append(known)
     for group in reversed(groups.values()):
         asked_for = len(recipe.seeds) * (recorded_plan(group[0]).num_folds or 1)
@@ -169,7 +191,7 @@ def surroundings(recipe: Recipe, machine: environment.Machine) -> dict[str, Any]
     return {"git": environment.git_state(recipe.path.parent), "environment": environment.describe(machine)}
 
 
-def _new_run(bench: _Bench, seed: int) -> Run:
+def _new_run(bench: _Bench, seed: int, **info: Any) -> Run:
     return record_run(
         bench.recipe,
         bench.plan,
@@ -178,12 +200,14 @@ def _new_run(bench: _Bench, seed: int) -> Run:
         seed=seed,
         fold=bench.fold,
         surroundings=surroundings(bench.recipe, bench.machine),
+        **(info | ({"hosts": bench.team.hosts} if bench.team else {})),
     )
 
 
 def _run_seed(bench: _Bench, run: Run) -> Run:
     """One seed from its start, or its last checkpoint, to the end of its record."""
     from bench.stages.figures import draw_run
+    from bench.stages.memory import explain_run
     from bench.stages.result import write_result
     from bench.stages.setup import augmentations, make_trainer
 
@@ -192,14 +216,16 @@ def _run_seed(bench: _Bench, run: Run) -> Run:
     bench.progress.note(f"run {run.name}{fold}" + (f", seed {run.info()['seed']}" if len(bench.plan.seeds) > 1 else ""))
     run.update(status="running", process=record.this_process())
     try:
+        seed = run.info()["seed"]
         trainer = make_trainer(
             bench.recipe,
             bench.plan,
             bench.data,
-            seed=run.info()["seed"],
+            seed=seed,
             folder=run.checkpoints,
             progress=bench.progress,
             on_epoch=lambda number, values: _log_epoch(bench, run, number, values),
+            team=call(bench.team, bench.plan, fold=bench.fold, seed=seed),
         )
         with StopRequest() as trainer.should_stop:
             outcome = trainer.fit(resume=True)
@@ -210,7 +236,8 @@ def _run_seed(bench: _Bench, run: Run) -> Run:
         run.finish("interrupted", error="stopped by a person or the system")
         raise Interrupted(f"run {run.name} stopped", hint="go on with the same command and --resume") from error
     except Exception as error:
-        failure = _explain(bench, error)
+        team = bench.team
+        failure = team.explain(error) if team else explain_run(error, bench.recipe, bench.plan, bench.data)
         run.finish("failed", error=str(failure) or type(failure).__name__)
         raise failure from error
     finally:
@@ -221,15 +248,3 @@ def _run_seed(bench: _Bench, run: Run) -> Run:
 def _log_epoch(bench: _Bench, run: Run, number: int, values: dict[str, float]) -> None:
     run.log_epoch(number, {**values, **environment.load(bench.plan.device)})
     bench.mirror.touch()
-
-
-def _explain(bench: _Bench, error: Exception) -> Exception:
-    """Out of memory becomes an error that names the batch size that fits; anything else stays as it is."""
-    from bench.stages.memory import explain, is_out_of_memory
-    from bench.stages.setup import build_model, class_loss, make_batches
-
-    if not is_out_of_memory(error):
-        return error
-    parts = (bench.recipe, bench.plan, bench.data)
-    batches = make_batches(bench.plan, bench.data, "train")
-    return explain(error, build_model(*parts), batches, class_loss(*parts), task=bench.plan.task)

@@ -42,7 +42,8 @@ class Search(Table):
     pruner: Literal["none", "median", "percentile", "hyperband", "successive_halving", "wilcoxon", "patient"] = Field(
         "median",
         description="which trials end early, by their curve of the first metric; patient: median, unless the trial "
-        "itself still improves; wilcoxon: by the same folds or seeds of the best trial",
+        "itself still improves; successive_halving: the best third goes on at each of a few epochs, which saves most with "
+        "pruner_warmup = 1; wilcoxon: by the same folds or seeds of the best trial",
     )
     pruner_startup: _Seed = Field(5, description="trials that are trained to their end before any is pruned")
     pruner_warmup: Count = Field(2, description="the first epoch after which a trial may be pruned")

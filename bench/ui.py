@@ -18,7 +18,10 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from bench.errors import BenchError
-from bench.tracking import OFF, connect, tracking_uri
+from bench.record import list_runs
+from bench.tracking import OFF, prepare, tracking_uri
+from bench.tracking.store import without_password
+from bench.tracking.view import page_of
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -28,9 +31,21 @@ __all__ = ["serve_ui"]
 #: MLflow refuses requests with other Host headers, and only this machine is served.
 _HOST = "127.0.0.1"
 
+#: No modules of the current folder, and none of the eight processes that MLflow starts to evaluate language models:
+#: they doubled the time until it answered.
+_ENVIRONMENT = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    "PYTHONSAFEPATH": "1",
+}
+
 _START_TIMEOUT_S = 180.0
 _STOP_TIMEOUT_S = 10.0
 _LOG_LINES = 15
+
+#: How many runs are looked at for one that MLflow has.
+_LATEST = 20
 
 
 def serve_ui(*, port: int | None, open_browser: bool, report: Callable[[str], None]) -> int:
@@ -43,16 +58,16 @@ def serve_ui(*, port: int | None, open_browser: bool, report: Callable[[str], No
     if uri == OFF:
         raise BenchError("tracking is switched off", hint="unset BENCH_TRACKING")
     if uri.startswith(("http://", "https://")):
-        _show(uri, open_browser=open_browser, report=report)
+        _show(without_password(uri), uri, open_browser=open_browser, report=report)
         return 0
     port = _take_port(port)
-    connect(uri)  # makes the store, under its lock, where there is none yet
+    prepare(uri)
     with tempfile.TemporaryDirectory() as folder, (Path(folder) / "log").open("w+b") as log, _until_stopped():
         server = _start(uri, port, log)
         try:
             report("starting MLflow, which takes some seconds")
             _await_answer(server, port, log)
-            _show(f"http://{_HOST}:{port}", open_browser=open_browser, report=report)
+            _show(f"http://{_HOST}:{port}", uri, open_browser=open_browser, report=report)
             server.wait()
             raise BenchError(f"MLflow's server has ended by itself:\n{_tail(log)}")
         except KeyboardInterrupt:
@@ -83,7 +98,7 @@ def _start(uri: str, port: int, log: IO[bytes]) -> subprocess.Popen[bytes]:
         stdout=log,
         stderr=subprocess.STDOUT,
         start_new_session=True,
-        env=os.environ | {"MLFLOW_LOGGING_LEVEL": "WARNING", "PYTHONSAFEPATH": "1"},  # no modules of the current folder
+        env=os.environ | _ENVIRONMENT,
     )
 
 
@@ -100,10 +115,16 @@ def _await_answer(server: subprocess.Popen[bytes], port: int, log: IO[bytes]) ->
     raise BenchError(f"MLflow's server gives no answer after {_START_TIMEOUT_S:g} s:\n{_tail(log)}")
 
 
-def _show(address: str, *, open_browser: bool, report: Callable[[str], None]) -> None:
+def _show(address: str, uri: str, *, open_browser: bool, report: Callable[[str], None]) -> None:
+    """Say where MLflow is, and where the runs of the latest experiment are compared; open the latter."""
     report(f"MLflow is at {address}")
+    page = ""
+    for run in reversed(list(list_runs())[-_LATEST:]):
+        if page := page_of(run, without_password(uri)):
+            report(f"the runs of {run.folder.parent.name}: {address.rstrip('/')}{page}")
+            break
     if open_browser and _has_display():
-        webbrowser.open(address)
+        webbrowser.open(address.rstrip("/") + page if page else address)
 
 
 def _has_display() -> bool:

@@ -27,6 +27,7 @@ from bench.stages import checkpoint
 from bench.stages.model import build
 from bench.tracking import facts, store
 from bench.tracking.logged_model import _load_pyfunc, package
+from bench.tracking.view import page_of
 
 _CLASSES = ("cat", "dog", "owl")
 _RECIPE = """
@@ -100,7 +101,7 @@ def _new_run(*, group: str = "20261101-120000-ab12", **plan: Any) -> Run:
         recipe_text=_RECIPE,
         plan={**_PLAN, **plan},
         recipe_digest="d" * 64,
-        dataset={"name": "digits", "root": "/data/pets", "fingerprint": "f" * 64, "counts": {"test": {"cat": 3, "dog": 7}}},
+        dataset={"name": "digits", "root": "/data/pets", "fingerprint": "f" * 64, "counts": {"train": {"cat": 30, "dog": 70}, "test": {"cat": 3, "dog": 7}}},
         git={"commit": "c0ffee", "dirty": True},
         environment={"versions": {"torch": version("torch")}, "machine": {"cpu": "Xeon", "gpu": ""}, "argv": ["bench", "run"]},
     )  # fmt: skip
@@ -149,12 +150,15 @@ def test_a_finished_run_is_there_in_whole(new_run: Callable[..., Run], uri: str)
         "linear",
         "adamw",
     )
-    assert (parameters["compute.precision"], parameters["compute.threads"], parameters["data.mean"]) == (
+    assert (parameters["compute.precision"], parameters["compute.threads"], parameters["data.size"]) == (
         "bf16",
         "2",
-        "[0.5]",
+        "8",
     )
-    assert parameters["augment"] == "affine(degrees=10.0)"
+    assert (parameters["augment"], parameters["augment.0.name"], parameters["augment.0.degrees"]) == (
+        *("affine", "affine"),
+        "10.0",
+    )
     assert parameters["train.label_smoothing"] == "0.0", "a default"
     assert {name: entry.data.metrics[name] for name in _FINAL} == _FINAL
     assert [(m.step, m.value, m.timestamp) for m in client.get_metric_history(run_id, "train_loss")] == [
@@ -168,8 +172,12 @@ def test_a_finished_run_is_there_in_whole(new_run: Callable[..., Run], uri: str)
     assert tags["mlflow.source.git.commit"] == "c0ffee"
     assert tags["version.torch"] == version("torch")
     assert "| test | 10 | **90.00%** | 80.00% to 95.00% |" in tags["mlflow.note.content"]
-    (dataset,) = entry.inputs.dataset_inputs
-    assert (dataset.dataset.name, dataset.dataset.digest) == ("digits", "f" * 36)
+    inputs = {one.tags[0].value: one.dataset for one in entry.inputs.dataset_inputs}
+    assert {(split, one.name, one.digest) for split, one in inputs.items()} == {
+        ("train", "digits", "ffffffffffff-train"),
+        ("test", "digits", "ffffffffffff-test"),
+    }
+    assert json.loads(inputs["test"].profile) == {"samples": 10, "classes": {"cat": 3, "dog": 7}}
     assert _artifacts(client, run_id) == {
         "recipe.toml",
         "plan.json",
@@ -501,14 +509,16 @@ def test_the_first_images_are_the_first_half(new_run: Callable[..., Run], tmp_pa
     assert (predictor.predict({"second": bright, "first": dark})[:, 1] < 0.5).all()
 
 
-def test_parameters_of_pairs_are_those_of_the_recipe_with_nested_tables_as_json(new_run: Callable[..., Run]) -> None:
+def test_parameters_of_pairs_are_those_of_the_recipe_with_nested_tables_by_position(
+    new_run: Callable[..., Run],
+) -> None:
     new_run()
     run, _ = _run_of_pairs()
     given = facts.parameters(run)
     assert (given["fold"], given["seed"], given["train.threshold"], given["augment"]) == ("2", "0", "0.4", "none")
-    (block,) = json.loads(given["model.blocks"])
-    assert (block["channels"], block["kernel"], block["pool"]) == (4, 3, 2)
-    assert json.loads(given["model.embedding"]) == [8]
+    names = ("model.blocks.0.channels", "model.blocks.0.kernel", "model.blocks.0.pool", "model.embedding")
+    assert [given[name] for name in names] == ["4", "3", "2", "[8]"]
+    assert not [name for name in given if name.startswith(("search.", "export."))], "the result does not hang on them"
     assert not [value for value in given.values() if "BaseModel" in value or "Block(" in value]
     assert "init.conv_weight" not in given  # nothing was given
     assert "fold" not in facts.parameters(new_run(group="20261101-130000-cd34"))
@@ -522,3 +532,143 @@ def test_the_description_of_pairs_has_their_metrics(new_run: Callable[..., Run])
     assert head == "| split | pairs | accuracy | 95 % interval | AUROC | EER | TAR at FAR 1e-2 |"
     assert row == "| test | 601 | **90.00%** | 80.00% to 95.00% | 0.9500 | 0.1250 | 0.5000 |"
     assert head.count("|") == line.count("|") == row.count("|")
+
+
+# what MLflow's pages make of a run
+
+_SEARCH_RECIPE = (
+    _RECIPE
+    + """
+[search]
+metrics = ["val_accuracy", "size_mb"]
+
+[search.space]
+"augment.0.degrees" = {float = [0.0, 20.0]}
+"optimizer.lr" = {float = [1e-4, 1e-1], log = true}
+"""
+)
+
+
+def _view(uri: str, name: str, view: str) -> dict[str, Any]:
+    experiment = tracking.connect(uri).get_experiment_by_name(name)
+    assert experiment is not None
+    envelope = json.loads(experiment.tags[f"mlflow.sharedViewState.{view}"])
+    return {**json.loads(envelope["state"]), "experiment": experiment}
+
+
+def test_the_experiment_opens_with_columns_and_charts_that_compare_its_runs(
+    new_run: Callable[..., Run], uri: str
+) -> None:
+    run = new_run()
+    _log(run, 1)
+    _finish(run)
+    run_id = tracking.sync(run, uri=uri)
+    view = _view(uri, "pets", "visionbench")
+    assert view["experiment"].tags["mlflow.experimentKind"] == "custom_model_development"
+    parallel, *charts = view["compareRunCharts"]
+    assert (parallel["type"], parallel["selectedMetrics"]) == ("PARALLEL", ["test_accuracy"])
+    assert {"test_accuracy", "train_loss", "val_accuracy"} <= {chart["metricKey"] for chart in charts}
+    assert {chart["lineSmoothness"] for chart in charts if chart["type"] == "LINE"} == {0}, "MLflow smooths by default"
+    assert {chart["metricSectionId"] for chart in charts} == {part["uuid"] for part in view["compareRunSections"]}
+    known = tracking.connect(uri).get_run(run_id).data
+    assert set(parallel["selectedParams"]) <= set(known.params), "an axis without values hides every run"
+    assert "metrics.`test_accuracy`" in view["selectedColumns"]
+    assert "params.`model.name`" in view["selectedColumns"]
+    assert len({chart["uuid"] for chart in view["compareRunCharts"]}) == len(view["compareRunCharts"])
+    assert page_of(run, uri).endswith("&viewStateShareKey=visionbench")
+    assert page_of(run, "sqlite:////elsewhere.db") == ""
+
+
+def test_a_view_that_a_person_has_changed_stays(new_run: Callable[..., Run], uri: str) -> None:
+    tracking.sync(new_run(), uri=uri)
+    client = tracking.connect(uri)
+    experiment = client.get_experiment_by_name("pets")
+    key = "mlflow.sharedViewState.visionbench"
+    ours = experiment.tags[key]
+    for number, (value, kept) in enumerate(
+        (
+            (json.dumps({**json.loads(ours), "state": "{}", "updatedAt": 1_899_000_000_000}), True),
+            (json.dumps({**json.loads(ours), "state": "{}"}), False),  # of another version of ours
+            ("torn", True),
+        )
+    ):
+        client.set_experiment_tag(experiment.experiment_id, key, value)
+        tracking.sync(new_run(group=f"20261104-{number:06}-ab12"), uri=uri)
+        now = client.get_experiment(experiment.experiment_id).tags[key]
+        assert now == (value if kept else ours)
+    client.set_experiment_tag(experiment.experiment_id, key, ours)
+
+
+def test_trials_are_compared_by_what_the_search_varies(new_run: Callable[..., Run], uri: str) -> None:
+    new_run()
+    trial = record.create("found", group="g", seed=0, trial=3, recipe_text=_SEARCH_RECIPE, plan=_PLAN)
+    run_id = tracking.sync(trial, uri=uri)
+    parallel, *_ = _view(uri, "found", "visionbench-search")["compareRunCharts"]
+    assert parallel["selectedParams"] == ["augment.0.degrees", "optimizer.lr"]
+    assert parallel["selectedMetrics"] == ["val_accuracy", "size_mb"]
+    assert set(parallel["selectedParams"]) <= set(tracking.connect(uri).get_run(run_id).data.params)
+
+
+def test_final_metrics_are_bars_and_curves_end_with_theirs(new_run: Callable[..., Run], uri: str) -> None:
+    run = new_run()
+    for number in (1, 2):
+        run.log_epoch(number, {"train_loss": 1 / number, "val_accuracy": 0.5 * number, "lr": math.inf})
+        time.sleep(0.002)
+    run.finish("finished", metrics={**_FINAL, "val_accuracy": 0.75, "test_auroc": math.nan})
+    client = tracking.connect(uri)
+    run_id = tracking.sync(run, uri=uri)
+    assert [(one.step, one.value) for one in client.get_metric_history(run_id, "test_accuracy")] == [(0, 0.9)]
+    curve = [(one.step, one.value) for one in client.get_metric_history(run_id, "val_accuracy")]
+    assert sorted(curve) == [(1, 0.5), (2, 0.75), (2, 1.0)]
+    latest = client.get_run(run_id).data.metrics
+    assert latest["val_accuracy"] == 0.75
+    assert not {"test_auroc", "lr"} & set(latest), "what is no number is left out"
+    assert next(iter(latest)) == "test_accuracy", "MLflow's plots begin with the first one"
+
+
+def test_the_report_is_an_artifact_as_soon_as_it_is_there(new_run: Callable[..., Run], uri: str) -> None:
+    run = new_run()
+    _finish(run)
+    run_id = tracking.sync(run, uri=uri)
+    client = tracking.connect(uri)
+    assert "report.html" not in _artifacts(client, run_id)
+    (run.folder / "report.html").write_text("<h1>one</h1>")
+    tracking.sync(run, uri=uri)
+    assert "report.html" in _artifacts(client, run_id)
+    assert "`report.html`" in client.get_run(run_id).data.tags["mlflow.note.content"]
+    (run.folder / "report.html").write_text("<h1>another</h1>")
+    tracking.sync(run, uri=uri)
+    assert "another" in Path(client.download_artifacts(run_id, "report.html")).read_text()
+
+
+def test_the_description_has_the_key_figures_and_the_recipe(new_run: Callable[..., Run]) -> None:
+    run = new_run()
+    run.update(recipe="recipes/pets.toml", plugins=[{"kind": "models", "name": "linear"}])
+    run.finish("finished", metrics={**_FINAL, "parameters": 1234567.0, "epochs": 2.0, "fit_seconds": 75.0})
+    note = facts.describe(run)["mlflow.note.content"]
+    for words in (
+        "- Model `linear`, 1,234,567 parameters",
+        "- Fitted in 1:15, trained 2 epochs in 1.50 s on Xeon",
+        "- Run **finished**: recipe `recipes/pets.toml`, seed 0, group `20261101-120000-ab12`",
+        f"```toml\n{_RECIPE.strip()}\n```",
+    ):
+        assert words in note
+    assert "nan" not in note
+
+
+def test_a_description_of_a_failed_run_and_of_a_long_recipe(new_run: Callable[..., Run]) -> None:
+    run = new_run()
+    (run.folder / "recipe.toml").write_text(_RECIPE + "# filler\n" * 2000)
+    run.finish("failed", error="out of memory")
+    note = facts.describe(run)["mlflow.note.content"]
+    assert note.startswith("> **failed**: out of memory")
+    assert len(note) <= 8000
+    assert note.endswith("# the rest stands in recipe.toml\n```")
+
+
+@pytest.mark.parametrize("text", [None, "torn", "[]", '{"uri": "sqlite:///x"}'])
+def test_a_run_that_mlflow_does_not_have_has_no_page(text: str | None, new_run: Callable[..., Run]) -> None:
+    run = new_run()
+    if text is not None:
+        (run.folder / "mlflow.json").write_text(text)
+    assert page_of(run, "sqlite:///x") == ""

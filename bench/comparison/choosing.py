@@ -95,6 +95,8 @@ def _why_not(info: Mapping[str, Any], named: _Named, prefix: str) -> str:
     """Why a run is no part of the comparison; '' where it is."""
     if "trial" in info and not (named.alone or named.trials):
         return f"a trial of the search {info.get('study', '')!r}; name it to compare it".replace(" ''", "")
+    if "reproduces" in info and not named.alone:
+        return f"a reproduction of {info['reproduces']}; name it to compare it"
     status = info["status"]
     if status == "running":
         status = "still running" if record.is_alive(info.get("process") or {}) else "interrupted"

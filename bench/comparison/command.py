@@ -6,11 +6,13 @@ from pathlib import Path
 
 import click
 
+from bench.completion import RUN
+
 __all__ = ["compare"]
 
 
 @click.command()
-@click.argument("names", nargs=-1, metavar="[RUN|EXPERIMENT]...")
+@click.argument("names", nargs=-1, metavar="[RUN|EXPERIMENT]...", shell_complete=RUN.shell_complete)
 @click.option(
     "--sort", metavar="COLUMN", help="Order by accuracy (default), f1, p50, size, train ...; -COLUMN reverses."
 )

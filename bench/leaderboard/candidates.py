@@ -94,6 +94,10 @@ class Choice:
     reason: str
 
 
+#: Reasons of runs that were never meant to stand for their recipe.
+_NO_PART_OF_A_GROUP = ("trials of searches", "reproductions")
+
+
 @dataclass(frozen=True, slots=True)
 class Collected:
     """All candidates, oldest first, and how many runs are left out, by reason."""
@@ -113,7 +117,7 @@ def collect(experiments: Sequence[str] = ()) -> Collected:
     for run, info in _distinct(_named(experiments), left_out):
         key = (str(info.get("experiment")), str(info.get("group")), str(info.get("recipe_digest")))
         reason = _reason(run, info)
-        if reason != "trials of searches":
+        if reason not in _NO_PART_OF_A_GROUP:
             planned[key] += 1
         if reason:
             left_out[reason] += 1
@@ -191,6 +195,8 @@ def _reason(run: Run, info: Mapping[str, Any]) -> str:
     status = info.get("status")
     if "trial" in info:
         return "trials of searches"
+    if "reproduces" in info:
+        return "reproductions"
     if status == "running":
         return run.status()
     if status != "finished":

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import click
 
+from bench.completion import RUN
+
 __all__ = ["report"]
 
 
 @click.command()
-@click.argument("name", metavar="RUN|EXPERIMENT")
+@click.argument("name", metavar="RUN|EXPERIMENT", shell_complete=RUN.shell_complete)
 @click.option("--output", type=click.Path(path_type=Path), metavar="FILE", help="Default: report_NAME.html here.")
 @click.option("--split", type=click.Choice(["test", "validation"]), help="Whose predictions; default: test if saved.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")

@@ -48,6 +48,8 @@ class Written:
 def write_report(name: str, *, output: Path | None = None, split: str | None = None, progress: Progress) -> Written:
     """Write the report of what `name` names to `output` (default: report_NAME.html in the current folder).
 
+    That of a whole run is also kept in its folder, and so in MLflow.
+
     Raises RecipeError where nothing is called so, BenchError where a run has no results of the split that is asked for
     or the file cannot be written.
     """
@@ -67,7 +69,24 @@ def write_report(name: str, *, output: Path | None = None, split: str | None = N
         write_text(path, text)
     except OSError as cause:
         raise _unwritable(path, cause) from cause
+    if subject.whole and split is None:
+        _keep(subject.runs[0], text, progress)
     return Written(path, subject.name, tuple(chapters), compared)
+
+
+def _keep(run: Run, text: str, progress: Progress) -> None:
+    """A copy in the run's folder, where MLflow's mirror takes it from; brought there where the run is mirrored."""
+    from bench.tracking import OFF, sync, tracking_uri
+
+    try:
+        write_text(run.folder / "report.html", text)
+    except OSError:  # somebody else's folder: the report itself has been written
+        return
+    if tracking_uri() != OFF and (run.folder / "mlflow.json").is_file():
+        try:
+            sync(run)
+        except BenchError as error:
+            progress.warn(f"MLflow does not have the report yet ({error}); bench sync brings it")
 
 
 def _several(
@@ -98,9 +117,14 @@ def _readable(runs: Sequence[Run]) -> tuple[list[Recorded], list[tuple[str, str]
     told, left_out = [], []
     for run in reversed(runs):
         try:
-            told.append(read_run(run))
+            recorded = read_run(run)
         except BenchError as cause:
             left_out.append((run.name, str(cause)))
+            continue
+        if "reproduces" in recorded.info:
+            left_out.append((run.name, f"a reproduction of {recorded.info['reproduces']}"))
+        else:
+            told.append(recorded)
     return sorted(told, key=lambda one: one.status != "finished"), left_out
 
 

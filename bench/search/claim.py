@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 __all__ = ["Heartbeat", "claim", "counted", "is_mine", "put_back"]
 
 
-def claim(study: Study, total: int) -> Trial | None:
+def claim(study: Study, total: int, **marks: str) -> Trial | None:
     """A trial to run, one that waits before a new one; None where `total` are finished or running already.
 
+    `marks` are noted with the process that runs it, such as what another program calls this piece of work.
     A process that is killed anywhere in between leaves a trial that waits, or one whose process and last heartbeat show
     that it is gone. Raises Optuna's StorageInternalError where the storage does not answer.
     """
@@ -32,7 +33,7 @@ def claim(study: Study, total: int) -> Trial | None:
         trials = counted(study)
         if sum(trial.state != TrialState.WAITING for trial in trials) >= total:
             return None
-        mine = {"process": this_process()}
+        mine = {"process": {**this_process(), **marks}}
         waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
         if not waiting:
             study.add_trial(optuna.create_trial(state=TrialState.WAITING, user_attrs=mine))

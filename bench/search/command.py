@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
+    from bench.console import TerminalProgress
     from bench.recipe import Recipe
+    from bench.search.ray_cluster import Cluster
+    from bench.search.run_search import Setting
 
 __all__ = ["latest_recipe", "search"]
 
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _TIME = r"(\d+(?:\.\d+)?)([smhd]?)"
+_SHARE, _PART = click.FloatRange(min=0, min_open=True), click.FloatRange(min=0)
 _SAMPLERS = ("tpe", "gp", "random", "grid", "qmc", "cmaes", "nsga2", "nsga3", "brute_force")
 
 
@@ -34,7 +38,15 @@ def _seconds(_: click.Context, __: click.Parameter, value: str | None) -> float 
 @click.argument("recipe", type=click.Path(path_type=Path), required=False)
 @click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change a key of the recipe.")
 @click.option("--trials", type=click.IntRange(min=1), help="Finished trials, pruned and failed ones included.")
-@click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Local processes.")
+@click.option("--workers", type=click.IntRange(min=1), help="Local processes (1), or most trials at once on Ray (all).")
+@click.option(
+    "--engine", type=click.Choice(("local", "ray")), default="local", show_default=True, help="Where it runs."
+)
+@click.option("--address", metavar="ADDRESS", help="Of the Ray cluster, HOST:PORT or auto; none: Ray on this machine.")
+@click.option("--cpus-per-trial", type=_SHARE, metavar="N", help="Of a Ray node: 1, also the threads of a trial.")
+@click.option(
+    "--gpus-per-trial", type=_PART, metavar="N", help="Of a Ray node: 1 where there are GPUs; 0.5 puts two on one."
+)
 @click.option("--timeout", "timeout_s", callback=_seconds, metavar="TIME", help="Start no trial after 90, 30m, 1h30m.")
 @click.option("--storage", "storage_url", metavar="URL", help="sqlite:///FILE, postgresql://... or mysql://...")
 @click.option("--sampler", type=click.Choice(_SAMPLERS), help="Who chooses the values.")
@@ -51,7 +63,7 @@ def search(
     changes: tuple[str, ...],
     *,
     trials: int | None,
-    workers: int,
+    workers: int | None,
     timeout_s: float | None,
     storage_url: str | None,
     sampler: str | None,
@@ -61,6 +73,7 @@ def search(
     show: bool,
     html: Path | None,
     as_json: bool,
+    **where: Any,
 ) -> None:
     """Search a recipe's [search.space] for the best model, then train the winner and test it once.
 
@@ -68,6 +81,7 @@ def search(
 
     \b
     bench search recipes/quickstart_search.toml --trials 50 --workers 2
+    bench search recipes/quickstart_search.toml --engine ray --address auto
     bench search recipes/quickstart_search.toml --dry-run
     bench search --show --html search.html
     """
@@ -79,32 +93,51 @@ def search(
         from bench.search.known import find_study
 
         experiment = load(recipe, changes).experiment if recipe else None
-        show_study(find_study(experiment=experiment, storage_url=storage_url), html=html, as_json=as_json)
-        return
+        return show_study(find_study(experiment=experiment, storage_url=storage_url), html=html, as_json=as_json)
+    cluster = _cluster(**where)
     progress = TerminalProgress()
     checked = load(recipe, changes) if recipe else latest_recipe(changes)
     progress.note("loading PyTorch and Optuna")
     from bench.search import run_search
 
     if dry_run:
-        from bench.search.estimate import estimate, print_estimate
-
-        setting = run_search.prepare(checked, trials=trials, sampler=sampler, large=yes)
-        found = estimate(setting, workers=workers, progress=progress)
-        print_estimate(setting, found, workers=workers, as_json=as_json)
-        return
+        prepared = run_search.prepare(checked, trials=trials, sampler=sampler, large=yes)
+        return _estimate(prepared, workers=workers or 1, progress=progress, as_json=as_json)
     study = run_search.search(
         checked,
         trials=trials,
         workers=workers,
         timeout_s=timeout_s,
         storage_url=storage_url,
+        cluster=cluster,
         sampler=sampler,
         new=not resume,
         large=yes,
         progress=progress,
     )
-    show_study(study, html=html, as_json=as_json)
+    return show_study(study, html=html, as_json=as_json)
+
+
+def _estimate(setting: Setting, *, workers: int, progress: TerminalProgress, as_json: bool) -> None:
+    from bench.search.estimate import estimate, print_estimate
+
+    found = estimate(setting, workers=workers, progress=progress)
+    print_estimate(setting, found, workers=workers, as_json=as_json)
+
+
+def _cluster(
+    engine: str, address: str | None, cpus_per_trial: float | None, gpus_per_trial: float | None
+) -> Cluster | None:
+    """Where Ray runs, None for local processes. Raises click's UsageError for what goes with Ray alone."""
+    given = {"--address": address, "--cpus-per-trial": cpus_per_trial, "--gpus-per-trial": gpus_per_trial}
+    if engine == "local":
+        for name, value in given.items():
+            if value is not None:
+                raise click.UsageError(f"{name} goes with --engine ray")
+        return None
+    from bench.search.ray_cluster import Cluster
+
+    return Cluster(address, cpus_per_trial or 1.0, gpus_per_trial)
 
 
 def latest_recipe(changes: tuple[str, ...]) -> Recipe:

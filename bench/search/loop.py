@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from bench.search.space import Space
     from bench.search.trial import Shared, TrialOutcome
 
-__all__ = ["Watcher", "work"]
+__all__ = ["Watcher", "work", "work_once"]
 
 T = TypeVar("T")
 
@@ -65,6 +65,24 @@ def work(
     return end
 
 
+def work_once(
+    study: Study,
+    shared: Shared,
+    *,
+    space: Space,
+    objectives: Sequence[Objective],
+    constraints: Sequence[Constraint],
+    total: int,
+    should_stop: Callable[[], bool],
+    board: Watcher,
+    **marks: str,
+) -> str | None:
+    """Run one trial as `work` does, claimed with these `marks`; its outcome's state, None where all are taken."""
+    worker = _Worker(study, shared, space, objectives, constraints, total, should_stop, board)
+    trial = patiently(lambda: claim(study, total, **marks), warn=board.warn, should_stop=should_stop)
+    return None if trial is None else worker.run(trial)
+
+
 @dataclass(slots=True)
 class _Worker:
     study: Study
@@ -88,11 +106,11 @@ class _Worker:
             if sum(one.state.is_finished() for one in trials) >= self.total:
                 return "complete"
             self._wait()
-        elif self._run(trial) == "interrupted":
+        elif self.run(trial) == "interrupted":
             return "stopped"
         return "failing" if failing(self._look(), self._since) else None
 
-    def _run(self, trial: Trial) -> str:
+    def run(self, trial: Trial) -> str:
         """A trial to its end, as far as this process gets; returns the outcome's state."""
         from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 

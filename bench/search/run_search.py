@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import tomllib
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -18,6 +19,8 @@ from bench.search.ending import End, judge
 from bench.search.loop import Watcher, work
 from bench.search.mirroring import MirrorProcess
 from bench.search.objectives import Constraint, Objective, constraints, objectives
+from bench.search.ray_cluster import Cluster
+from bench.search.ray_engine import started
 from bench.search.samplers import EXHAUSTIVE, make_sampler
 from bench.search.shared import Shared
 from bench.search.space import Space, parse_space
@@ -29,6 +32,7 @@ from bench.search.workers import run_workers
 
 if TYPE_CHECKING:
     from optuna import Study
+    from optuna.storages import RDBStorage
 
     from bench.recipe import Recipe
 
@@ -53,9 +57,10 @@ def search(
     recipe: Recipe,
     *,
     trials: int | None = None,
-    workers: int = 1,
+    workers: int | None = None,
     timeout_s: float | None = None,
     storage_url: str | None = None,
+    cluster: Cluster | None = None,
     sampler: str | None = None,
     new: bool = False,
     large: bool = False,
@@ -64,8 +69,9 @@ def search(
     """Search a recipe's [search.space] until `trials` are finished, then train the winner with its seeds and test it.
 
     The same call goes on where an earlier one has stopped, whatever stopped it. `trials`, `timeout_s` and `sampler`
-    stand above the recipe's; after the timeout no trial is started. `large` allows a grid of any size. Raises
-    RecipeError for what the recipe says wrongly, Interrupted, and BenchError where nothing came of the search.
+    stand above the recipe's; after the timeout no trial is started. `workers` are local processes (default: one), or on
+    a `cluster` of Ray the most trials at once (default: as many as it has room for). `large` allows a grid of any size.
+    Raises RecipeError for what the recipe says wrongly, Interrupted, and BenchError where nothing came of the search.
     """
     progress = progress or Progress()
     setting = prepare(recipe, trials=trials, sampler=sampler, large=large)
@@ -75,7 +81,7 @@ def search(
     _say(study, setting, progress)
     since = datetime.now()  # noqa: DTZ005  # as Optuna's times
     deadline = None if timeout_s is None else time.time() + timeout_s
-    end = _run(study, setting, workers=workers, storage_url=storage_url, deadline=deadline, progress=progress)
+    end = _run(study, setting, storage, cluster, workers=workers, url=storage_url, deadline=deadline, progress=progress)
     try:
         judge(study, end, since=since, total=setting.total, constraints=setting.constraints)
         if end == "timeout":
@@ -143,23 +149,35 @@ def _say(study: Study, setting: Setting, progress: Progress) -> None:
 
 
 def _run(
-    study: Study, setting: Setting, *, workers: int, storage_url: str | None, deadline: float | None, progress: Progress
+    study: Study,
+    setting: Setting,
+    storage: RDBStorage,
+    cluster: Cluster | None,
+    *,
+    workers: int | None,
+    url: str | None,
+    deadline: float | None,
+    progress: Progress,
 ) -> End:
-    """The trials, by this process or by workers, with a board."""
+    """The trials, by this process, by workers or on a cluster, with a board."""
     if finished(study) >= setting.total:
         return "complete"
-    # Decodes the images for this process and all workers; what is wrong with them comes out here, and once.
-    shared = Shared(setting.recipe, progress=progress)
-    objectives(setting.recipe, task=shared.data(setting.recipe).spec.task)
-    silent = type(progress) is Progress
-    with Board(study.study_name, setting.objectives, total=setting.total, silent=silent) as board:
-        board.show(counted(study))
-        if workers == 1:
-            shared.progress = BoardProgress(board)
-            return _work(study, setting, shared, deadline=deadline, board=board)
-        return run_workers(
-            setting.recipe, study=study, storage_url=storage_url, workers=workers, deadline=deadline, board=board
-        )
+    recipe = setting.recipe
+    with nullcontext() if cluster is None else started(cluster, recipe, storage, progress) as engine:
+        # Decodes the images for this process and all workers; what is wrong with them comes out here, and once.
+        shared = Shared(recipe, progress=progress)
+        objectives(recipe, task=shared.data(recipe).spec.task)
+        silent = type(progress) is Progress
+        with Board(study.study_name, setting.objectives, total=setting.total, silent=silent) as board:
+            board.show(counted(study))
+            if engine is not None:
+                return engine.run(recipe, study=study, workers=workers, deadline=deadline, board=board)
+            if workers in {None, 1}:
+                shared.progress = BoardProgress(board)
+                return _work(study, setting, shared, deadline=deadline, board=board)
+            return run_workers(
+                recipe, study=study, storage_url=url, workers=workers or 1, deadline=deadline, board=board
+            )
 
 
 def _work(study: Study, setting: Setting, shared: Shared, *, deadline: float | None, board: Watcher) -> End:

@@ -63,7 +63,7 @@ def make_pruner(table: Search) -> BasePruner:
         "median": lambda: pruners.MedianPruner(startup, warmup),
         "percentile": lambda: pruners.PercentilePruner(table.pruner_percentile, startup, warmup),
         "hyperband": lambda: pruners.HyperbandPruner(min_resource=warmup),
-        "successive_halving": lambda: pruners.SuccessiveHalvingPruner(min_resource=warmup),
+        "successive_halving": lambda: pruners.SuccessiveHalvingPruner(min_resource=warmup, reduction_factor=3),
         "wilcoxon": lambda: pruners.WilcoxonPruner(n_startup_steps=warmup),
         # Worse than the median, and no better than it was for some epochs.
         "patient": lambda: pruners.PatientPruner(pruners.MedianPruner(startup, warmup), patience=2),

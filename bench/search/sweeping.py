@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -20,19 +20,23 @@ __all__ = ["MOST_DEATHS", "sweep"]
 MOST_DEATHS = 10
 
 
-def sweep(study: Study) -> int:
+def sweep(study: Study, *, ended: Collection[str] = ()) -> int:
     """Queue every running trial again whose process is gone; the number of them.
 
     A trial keeps its number, parameters, intermediate values and user attributes (its run's folder among them), so none
     is ever there twice. Processes of this machine are looked up; those of others count as gone once their heartbeat is
-    stale. Raises what `exclusive` raises.
+    stale. `ended` are tasks (see `claim`) that are known to have ended, wherever they ran. Raises what `exclusive` raises.
     """
     if not _running(study):
         return 0
     with exclusive(study):
         running = _running(study)  # anew: another process may have swept in the meantime
         stale = _without_heartbeat(study) if running else set()
-        gone = [trial for trial in running if _is_gone(trial, stale=trial.number in stale, study=study)]
+        gone = [
+            trial
+            for trial in running
+            if _task_of(trial) in ended or _is_gone(trial, stale=trial.number in stale, study=study)
+        ]
         for trial in gone:
             _queue_again(study, trial)
     return len(gone)
@@ -51,6 +55,10 @@ def _without_heartbeat(study: Study) -> set[int]:
     if find is None:
         return set()
     return {storage.get_trial(number).number for number in find(study._study_id)}  # noqa: SLF001
+
+
+def _task_of(trial: FrozenTrial) -> str | None:
+    return (trial.user_attrs.get("process") or {}).get("task")
 
 
 def _is_gone(trial: FrozenTrial, *, stale: bool, study: Study) -> bool:

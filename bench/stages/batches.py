@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from bench.stages.pair_augmentation import augment_pairs
+from bench.stages.shards import in_steps
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from bench.stages.data import Data
     from bench.stages.image_set import ImageSet
     from bench.stages.seeding import Generators
+    from bench.stages.shards import Shard
 
 __all__ = [
     "Batches",
@@ -66,15 +68,18 @@ class Source(Protocol):
     """
 
     images: ImageSet
+    batch_size: int
 
     def __len__(self) -> int:
         """The number of training steps an epoch."""
 
-    def shuffled(self, generators: Generators) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """One epoch for training: inputs and targets N,num_classes."""
+    def shuffled(
+        self, generators: Generators, *, shard: Shard | None = None
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """One epoch for training: inputs and targets N,num_classes; of each batch all of it, or a shard."""
 
-    def ordered(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Every image once, in order, not augmented."""
+    def ordered(self, *, shard: Shard | None = None) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Every image once, in order, not augmented; of the split all of it, or a shard."""
 
 
 @dataclass(slots=True)
@@ -97,15 +102,28 @@ class Batches:
         """The number of training steps an epoch."""
         return num_steps(len(self.images), self.batch_size)
 
-    def shuffled(self, generators: Generators) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """One epoch in a new order, augmented: images N,C,H,W and targets N,num_classes."""
-        order = torch.randperm(len(self.images), generator=generators.shuffle)
-        return self._prepare(order, len(self), generators.augment)
+    def shuffled(
+        self, generators: Generators, *, shard: Shard | None = None
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """One epoch in a new order, augmented: images N,C,H,W and targets N,num_classes.
 
-    def ordered(self, generator: torch.Generator | None = None) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        A shard is cut out of the augmented batch: so each image gets the draws, and mixes with the images, that it would
+        without shards, whatever their number.
+        """
+        order = torch.randperm(len(self.images), generator=generators.shuffle)
+        chosen = in_steps(order, self.batch_size, len(self))
+        if shard is not None and not self.augment:
+            return self._prepare([positions[shard.rows(len(positions))] for positions in chosen], None)
+        return self._prepare(chosen, generators.augment, shard)
+
+    def ordered(
+        self, generator: torch.Generator | None = None, *, shard: Shard | None = None
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Every image once, in order; as it is, or augmented where a generator is given."""
-        order = torch.arange(len(self.images))
-        return self._prepare(order, -(-len(order) // self.batch_size), generator)
+        order, size = torch.arange(len(self.images)), self.batch_size
+        if shard is not None:
+            order, size = order[shard.rows(len(order))], shard.size(size)
+        return self._prepare(in_steps(order, size, -(-len(order) // size)), generator)
 
     def distinct(self) -> Batches:
         """The images that these batches consist of, each once; of pairs without their labels."""
@@ -121,20 +139,21 @@ class Batches:
         return replace(self, batch_size=batch_size)
 
     def _prepare(
-        self, order: torch.Tensor, steps: int, generator: torch.Generator | None
+        self, chosen: Sequence[torch.Tensor], generator: torch.Generator | None, shard: Shard | None = None
     ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        for images, targets in self._read(order, steps):
+        for images, targets in self._read(chosen):
             pixels = self.preprocessing.scale(images)
             if generator is not None and self.images.rows.ndim > 1:
                 pixels = augment_pairs(self.augment, pixels, generator)
             elif generator is not None:
                 for augmentation in self.augment:
                     pixels, targets = augmentation(pixels, targets, generator)  # noqa: PLW2901
+            if shard is not None:
+                pixels, targets = shard.cut(pixels, targets)  # noqa: PLW2901
             yield self.preprocessing.normalise(pixels), targets
 
-    def _read(self, order: torch.Tensor, steps: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def _read(self, chosen: Sequence[torch.Tensor]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """uint8 N,H,W,C and targets, both on the device."""
-        chosen = [order[step * self.batch_size : (step + 1) * self.batch_size] for step in range(steps)]
         if self.held is not None:
             for positions in chosen:
                 rows = torch.from_numpy(in_halves(self.images.rows[positions.numpy()]))

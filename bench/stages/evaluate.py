@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from bench.stages.batches import Source
+    from bench.stages.distributed import Team
     from bench.stages.optim import Loss
 
 __all__ = ["Predictions", "evaluate", "predict", "score"]
@@ -65,14 +66,18 @@ def predict(
     loss: Loss,
     loss_name: str,
     autocast: torch.autocast,
+    team: Team | None = None,
 ) -> Predictions:
-    """Run a model in evaluation mode over every sample of a source, in order."""
+    """Run a model in evaluation mode over every sample of a source, in order; each process of a team over a shard."""
     outputs, losses = [], []
-    for images, targets in source.ordered():
+    for images, targets in source.ordered() if team is None else source.ordered(shard=team.shard):
         with autocast:
             output = forward(images)
         outputs.append(probabilities(output, loss_name))
         losses.append(loss(output, targets))
+    if team is not None:
+        shards = team.gather([(output.cpu(), each.cpu()) for output, each in zip(outputs, losses, strict=True)])
+        outputs, losses = map(list, zip(*(pair for shard in shards for pair in shard), strict=True))
     mean = float(torch.cat(losses).double().mean().item())
     return Predictions(torch.cat(outputs).cpu().numpy(), source.images.labels, source.images.ids, mean)
 

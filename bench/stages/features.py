@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -20,12 +20,17 @@ from bench.parallel import Report
 from bench.stages.batches import Batches, num_steps, one_hot
 from bench.stages.cache import cache_folder
 from bench.stages.calibrate import autocast
+from bench.stages.shards import in_steps
 
 if TYPE_CHECKING:
+    from bench.plan import Plan
+    from bench.recipe import Recipe
+    from bench.stages.data import Data
     from bench.stages.image_set import ImageSet
     from bench.stages.seeding import Generators
+    from bench.stages.shards import Shard
 
-__all__ = ["FeatureBatches", "cache_features"]
+__all__ = ["FeatureBatches", "cache_features", "feature_key"]
 
 
 @dataclass(slots=True)
@@ -46,20 +51,24 @@ class FeatureBatches:
     def __len__(self) -> int:
         return num_steps(len(self.images), self.batch_size)
 
-    def shuffled(self, generators: Generators) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def shuffled(
+        self, generators: Generators, *, shard: Shard | None = None
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """One epoch in a new order; a random view of each image."""
         count = len(self.images)
         order = torch.randperm(count, generator=generators.shuffle)
         shape = (count,) if self.pairs is None else (count, 2)  # each side has a view of its own
         views = torch.randint(len(self.features), shape, generator=generators.shuffle)
-        for step in range(len(self)):
-            positions = order[step * self.batch_size : (step + 1) * self.batch_size]
-            yield self._take(views[positions], positions)
+        for positions in in_steps(order, self.batch_size, len(self)):
+            own = positions if shard is None else positions[shard.rows(len(positions))]
+            yield self._take(views[own], own)
 
-    def ordered(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def ordered(self, *, shard: Shard | None = None) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """The first view of every image, in order."""
-        for start in range(0, len(self.images), self.batch_size):
-            positions = torch.arange(start, min(start + self.batch_size, len(self.images)))
+        order, size = torch.arange(len(self.images)), self.batch_size
+        if shard is not None:
+            order, size = order[shard.rows(len(order))], shard.size(size)
+        for positions in in_steps(order, size, -(-len(order) // size)):
             chosen = positions if self.pairs is None else self.pairs[positions]
             yield self._take(torch.zeros_like(chosen), positions)
 
@@ -111,6 +120,19 @@ def cache_features(
     made.pairs = torch.from_numpy(np.searchsorted(batches.images.distinct_rows(), rows))
     made.targets = one_hot(torch.from_numpy(batches.images.labels), 2)[None].to(features.device)
     return made
+
+
+def feature_key(recipe: Recipe, plan: Plan, data: Data) -> dict[str, Any]:
+    """What a frozen backbone's features depend on, beside its weights and the seed."""
+    names = ("image_size", "device", "precision", "memory_format", "mean", "std", "threads")
+    return {
+        "data": data.fingerprint,
+        "augment": [asdict(chosen) for chosen in recipe.augment],
+        "copies": recipe.data.copies,
+        "model": asdict(recipe.model),
+        "decoding": recipe.data.model_dump(include={"resize", "filter", "channels", "max_megapixels"}),
+        **{name: getattr(plan, name) for name in names},
+    }
 
 
 @torch.no_grad()

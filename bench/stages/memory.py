@@ -13,10 +13,13 @@ from bench.stages.model import forward_of
 
 if TYPE_CHECKING:
     from bench.kinds import Task
+    from bench.plan import Plan
+    from bench.recipe import Recipe
     from bench.stages.batches import Batches
+    from bench.stages.data import Data
     from bench.stages.optim import Loss
 
-__all__ = ["explain", "fitting_batch_size", "is_out_of_memory"]
+__all__ = ["explain", "explain_run", "fitting_batch_size", "is_out_of_memory"]
 
 _CPU_MESSAGES = ("can't allocate memory", "not enough memory")
 
@@ -42,6 +45,16 @@ def explain(
         f"out of memory with batches of {batches.batch_size}; {size} fits",
         hint=f"--set train.batch_size={size} --set train.accumulate={steps} keeps the gradient's size",
     )
+
+
+def explain_run(error: Exception, recipe: Recipe, plan: Plan, data: Data) -> Exception:
+    """The same for the run of a recipe."""
+    from bench.stages.setup import build_model, class_loss, make_batches  # which needs this module itself
+
+    if not is_out_of_memory(error):
+        return error
+    parts = (recipe, plan, data)
+    return explain(error, build_model(*parts), make_batches(plan, data, "train"), class_loss(*parts), task=plan.task)
 
 
 def fitting_batch_size(

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from bench.stages.state import Outcome
     from bench.stages.train import Trainer
 
-__all__ = ["write_result"]
+__all__ = ["judged", "write_result"]
 
 #: Split -> the prefix of its metrics.
 _PREFIXES = {"validation": "val", "test": "test"}
@@ -35,8 +35,8 @@ def write_result(run: Run, trainer: Trainer, data: Data, outcome: Outcome) -> di
     on the training pairs where there are none, and kept with the weights. Metrics that are no number, such as the
     AUROC of a single class, are left out.
     """
-    model = trainer.model.eval()
-    held = hold(data, torch.device(trainer.plan.device))
+    threshold, judgements = judged(trainer, data)
+    model = trainer.model
     evaluation: dict[str, Any] = {}
     metrics: dict[str, float] = {
         "parameters": float(sum(parameter.numel() for parameter in model.parameters())),
@@ -47,12 +47,9 @@ def write_result(run: Run, trainer: Trainer, data: Data, outcome: Outcome) -> di
         "fit_seconds": trainer.fit_seconds,
         "peak_memory_gb": peak_memory_gb(trainer.plan.device),
     }
-    threshold: float | None = None
-    if data.spec.task == "verification":
-        threshold = _threshold(trainer, data, held)
+    if threshold is not None:
         metrics["threshold"] = threshold
-    for split in (name for name in _PREFIXES if name in data.splits):
-        predictions = _judged(trainer, data, split, held, threshold)
+    for split, predictions in judgements.items():
         predictions.save(run.folder / "predictions" / f"{split}.npz")
         values = evaluation[split] = _evaluate(predictions, data)
         if threshold is not None:
@@ -67,6 +64,15 @@ def write_result(run: Run, trainer: Trainer, data: Data, outcome: Outcome) -> di
     return {name: value for name, value in metrics.items() if math.isfinite(value)}
 
 
+def judged(trainer: Trainer, data: Data) -> tuple[float | None, dict[str, Predictions]]:
+    """The threshold for pairs, and the predictions of each held-out split; every process of a team computes a part."""
+    trainer.model.eval()
+    held = hold(data, torch.device(trainer.plan.device))
+    threshold = _threshold(trainer, data, held) if data.spec.task == "verification" else None
+    splits = (name for name in _PREFIXES if name in data.splits)
+    return threshold, {split: _judged(trainer, data, split, held, threshold) for split in splits}
+
+
 def _predicted(trainer: Trainer, data: Data, split: str, held: dict[int, torch.Tensor]) -> Predictions:
     """The whole model on a split, without augmentation."""
     return predict(
@@ -75,6 +81,7 @@ def _predicted(trainer: Trainer, data: Data, split: str, held: dict[int, torch.T
         loss=trainer.loss,
         loss_name=trainer.recipe.train.loss,
         autocast=trainer.autocast(),
+        team=trainer.team,
     )
 
 

@@ -30,6 +30,7 @@ class Generators:
     shuffle: torch.Generator
     augment: torch.Generator
     device: torch.device
+    seed: int
 
     @classmethod
     def start(cls, seed: int, device: torch.device) -> Generators:
@@ -39,7 +40,11 @@ class Generators:
         torch.manual_seed(derive(seed, "torch"))
         shuffle = torch.Generator().manual_seed(derive(seed, "shuffle"))
         augment = torch.Generator(device).manual_seed(derive(seed, "augment"))
-        return cls(shuffle, augment, device)
+        return cls(shuffle, augment, device, seed)
+
+    def own(self, *, process: int, epoch: int) -> None:
+        """Give one of several processes a dropout of its own. Seeded by the epoch, it needs no place in a checkpoint."""
+        torch.manual_seed(derive(self.seed, f"torch, process {process}, epoch {epoch}"))
 
     def state(self) -> dict[str, torch.Tensor]:
         """Every generator's state as byte tensors."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ from bench.stages.calibrate import MEMORY_FORMATS, calibrate
 from bench.stages.copies import multiply
 from bench.stages.data import Data, load
 from bench.stages.dataset import open_dataset
-from bench.stages.features import cache_features
+from bench.stages.features import cache_features, feature_key
 from bench.stages.image_set import ImageSet, channel_statistics
 from bench.stages.initialise import initialise
 from bench.stages.memory import explain
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from bench.kinds import Augmentation, Task
     from bench.progress import Progress
     from bench.recipe import Recipe
+    from bench.stages.distributed import Team
 
 __all__ = ["augmentations", "build_model", "class_loss", "load_data", "make_batches", "make_trainer", "settle"]
 
@@ -174,8 +175,12 @@ def make_trainer(
     folder: Path,
     progress: Progress,
     on_epoch: Callable[[int, dict[str, float]], None],
+    team: Team | None = None,
 ) -> Trainer:
-    """Everything that one seed trains with; all generators are seeded before the model is built."""
+    """Everything that one seed trains with; all generators are seeded before the model is built.
+
+    With a team, every process of it makes one.
+    """
     device = torch.device(plan.device)
     if device.type == "cpu":
         keep_freed_memory()
@@ -191,18 +196,23 @@ def make_trainer(
     if "validation" in data.splits:
         sources["validation"] = make_batches(plan, data, "validation", held=held)
     if plan.cache_features:
-        sources = {
-            split: cache_features(
-                model,
-                batches,
-                views=recipe.train.views if batches.augment else 1,
-                seed=derive(seed, "views"),
-                key={"split": split, **_feature_key(recipe, plan, data)},
-                precision=plan.precision,
-                report=lambda done, total: progress.advance("computing features", done, total),
-            )
-            for split, batches in sources.items()
-        }
+        with nullcontext() if team is None else team.one_a_host_first():
+            sources = {
+                split: cache_features(
+                    model,
+                    batches,
+                    views=recipe.train.views if batches.augment else 1,
+                    seed=derive(seed, "views"),
+                    key={"split": split, **feature_key(recipe, plan, data)},
+                    precision=plan.precision,
+                    report=lambda done, total: progress.advance("computing features", done, total),
+                )
+                for split, batches in sources.items()
+            }
+    if team is not None:
+        from bench.stages.batch_norm import over_processes
+
+        model = over_processes(model, device)
     return Trainer(
         model=model,
         recipe=recipe,
@@ -215,6 +225,7 @@ def make_trainer(
         progress=progress,
         on_epoch=on_epoch,
         fit_seconds=fit_seconds,
+        team=team,
     )
 
 
@@ -225,16 +236,3 @@ def _training_batches(recipe: Recipe, plan: Plan, data: Data, held: dict[int, to
         return make_batches(plan, data, train, held=held, augment=augment)
     train = multiply(train, augment, recipe.data.copies, seed=derive(seed, "copies"))
     return make_batches(plan, data, train, held=hold_arrays([train.images], torch.device(plan.device)))
-
-
-def _feature_key(recipe: Recipe, plan: Plan, data: Data) -> dict[str, Any]:
-    """What a frozen backbone's features depend on, beside its weights and the seed."""
-    names = ("image_size", "device", "precision", "memory_format", "mean", "std", "threads")
-    return {
-        "data": data.fingerprint,
-        "augment": [asdict(chosen) for chosen in recipe.augment],
-        "copies": recipe.data.copies,
-        "model": asdict(recipe.model),
-        "decoding": recipe.data.model_dump(include={"resize", "filter", "channels", "max_megapixels"}),
-        **{name: getattr(plan, name) for name in names},
-    }

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
@@ -19,6 +19,7 @@ from bench.stages.keeping import Keeper
 from bench.stages.model import forward_of, train_mode
 from bench.stages.optim import Loss, Schedule, guesses, make_optimizer
 from bench.stages.state import Counters, Outcome, Parts, capture, restore
+from bench.stages.step import Step, Tally
 from bench.stages.verification import cross_fitted, score_pairs
 from bench.tables import larger_is_better
 
@@ -27,11 +28,14 @@ if TYPE_CHECKING:
     from bench.progress import Progress
     from bench.recipe import Recipe
     from bench.stages.batches import Source
+    from bench.stages.distributed import Team
     from bench.stages.seeding import Generators
 
 __all__ = ["Trainer"]
 
-#: Steps between two looks at the loss on a GPU; each look waits for the device.
+T = TypeVar("T")
+
+#: Steps between two looks at the loss on a GPU or with a team; each look waits for the device, or for the others.
 _LOOK_EVERY = 20
 
 
@@ -40,7 +44,8 @@ class Trainer:
     """One training run. `fit` runs it; everything that changes on the way is in its checkpoint.
 
     `fit_seconds` is what the model took to compute its features' parameters beforehand; `validated` holds the result's
-    predictions of the validation split where this process has made them; `keeper` writes the checkpoints.
+    predictions of the validation split where this process has made them; `keeper` writes the checkpoints. With a
+    `team`, other processes train the same run; the first one decides, and writes.
     """
 
     model: torch.nn.Module
@@ -55,6 +60,7 @@ class Trainer:
     on_epoch: Callable[[int, dict[str, float]], None]
     should_stop: Callable[[], bool] = lambda: False
     fit_seconds: float = 0.0
+    team: Team | None = None
     keeper: Keeper = field(init=False)
     validated: Predictions | None = field(init=False, default=None)
     _so_far: Counters = field(init=False, default_factory=Counters)
@@ -62,7 +68,7 @@ class Trainer:
     _schedule: Schedule = field(init=False)
     _scaler: torch.amp.GradScaler = field(init=False)
     _average: Average | None = field(init=False, default=None)
-    _forward: Callable[[torch.Tensor], torch.Tensor] = field(init=False)
+    _steps: Step = field(init=False)
 
     def __post_init__(self) -> None:
         train, self.keeper = self.recipe.train, Keeper(self.folder)
@@ -73,9 +79,27 @@ class Trainer:
         self._scaler = torch.amp.GradScaler(self.plan.device, enabled=self.plan.precision == "fp16")
         if train.ema:
             self._average = Average(self.model, train.ema)
-        self._forward = self._forward_of(self.model)
+        shared = None
+        forward: Callable[[torch.Tensor], torch.Tensor] = self._forward_of(self.model)
+        if self.team is not None:
+            from bench.stages.gradients import share
+
+            forward = shared = share(self.team, self.model, self.source, self._forward_of, self.autocast)
         if self.recipe.compute.compile:
-            self._forward = torch.compile(self._forward)
+            forward = torch.compile(forward)
+        self._steps = Step(
+            model=self.model,
+            forward=forward,
+            recipe=self.recipe,
+            loss=self.loss,
+            steps=len(self.source),
+            optimizer=self._optimizer,
+            schedule=self._schedule,
+            scaler=self._scaler,
+            average=self._average,
+            autocast=self.autocast,
+            shared=shared,
+        )
 
     def fit(self, *, resume: bool = False) -> Outcome:
         """Train to the end, or until stopped; leaves the result's weights in the model.
@@ -93,6 +117,8 @@ class Trainer:
             values = self._train_epoch()
             predictions = self.predict(self.validation) if self.validation is not None else None
             values |= tracked("val", self._score(predictions)) if predictions else {}
+            if self.team is not None:  # what is decided on them must be the same everywhere
+                values = self.team.broadcast(values)
             best = self._judge(values)
             if best or not self._keeps_best():
                 self.validated = predictions
@@ -107,12 +133,15 @@ class Trainer:
     def predict(self, source: Source) -> Predictions:
         """Predictions of the averaged weights where there are such, otherwise of the model's; pairs are judged."""
         module = (self._average.module if self._average else self.model).eval()
+        if self.team is not None:
+            self.team.share_buffers(module)
         predictions = predict(
             self._forward_of(module),
             source,
             loss=self.loss,
             loss_name=self.recipe.train.loss,
             autocast=self.autocast(),
+            team=self.team,
         )
         return cross_fitted(predictions) if self.plan.task == "verification" else predictions
 
@@ -129,73 +158,35 @@ class Trainer:
     def _train_epoch(self) -> dict[str, float]:
         """All steps of one epoch; returns its metrics."""
         train_mode(self.model)
-        device = torch.device(self.plan.device)
-        look_every = 1 if device.type == "cpu" else _LOOK_EVERY
-        losses: list[torch.Tensor] = []
-        correct = torch.zeros((), dtype=torch.int64, device=device)
-        images = 0
+        device, epoch = torch.device(self.plan.device), self._so_far.epoch + 1
+        look_every = 1 if device.type == "cpu" and self.team is None else _LOOK_EVERY
+        tally = Tally(epoch, device, self.team)
+        if self.team is None:
+            batches = self.source.shuffled(self.generators)
+        else:
+            self.generators.own(process=self.team.launch.rank, epoch=epoch)
+            batches = self.source.shuffled(self.generators, shard=self.team.shard)
         lr, start = self._schedule.lr, time.perf_counter()
-        for step, (inputs, targets) in enumerate(self.source.shuffled(self.generators), start=1):
-            if self.should_stop():
-                self.progress.end_training()
-                raise Interrupted(f"stopped in epoch {self._so_far.epoch + 1}", hint="go on with: bench run --resume")
-            outputs, loss = self._step(step, inputs, targets)
-            losses.append(loss)
-            correct += (guesses(outputs, self.recipe.train) == targets.argmax(1)).sum()
-            images += len(targets)
-            if look := step % look_every == 0:
-                self._check(losses, step - look_every)
-            self.progress.step(loss=loss.item() if look else None)
-        self._check(losses, 0)
-        self._so_far.epoch += 1
+        try:
+            for step, (inputs, targets) in enumerate(batches, start=1):
+                if self.team.any(self.should_stop()) if self.team is not None else self.should_stop():
+                    raise Interrupted(f"stopped in epoch {epoch}", hint="go on with: bench run --resume")
+                outputs, loss = self._step(step, inputs, targets)
+                tally.add(loss, guesses(outputs, self.recipe.train), targets)
+                look = step % look_every == 0
+                self.progress.step(loss=tally.check(step - look_every) if look else None)
+            values = tally.values()
+        except BenchError:
+            self.progress.end_training()
+            raise
         seconds = time.perf_counter() - start
+        self._so_far.epoch = epoch
         self._so_far.seconds += seconds
-        self._so_far.images += images
-        return {
-            "train_loss": torch.stack(losses).double().mean().item(),
-            "train_accuracy": correct.item() / images,
-            "lr": lr,
-            "seconds": seconds,
-            "images_per_second": images / seconds,
-        }
+        self._so_far.images += tally.images
+        return {**values, "lr": lr, "seconds": seconds, "images_per_second": tally.images / seconds}
 
     def _step(self, step: int, inputs: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Forward and backward; the weights move at every `accumulate`-th step and at the last."""
-        train = self.recipe.train
-        with self.autocast():
-            outputs = self._forward(inputs)
-        loss = self.loss(outputs, targets).mean()
-        before = (step - 1) // train.accumulate * train.accumulate
-        group = min(train.accumulate, len(self.source) - before)  # the last group may be smaller
-        torch.autograd.backward(self._scaler.scale(loss / group))
-        if step % train.accumulate == 0 or step == len(self.source):
-            if train.clip_norm:
-                self._scaler.unscale_(self._optimizer)
-                torch.nn.utils.clip_grad_norm_(self.model.parameters(), train.clip_norm)
-            self._scaler.step(self._optimizer)
-            self._scaler.update()
-            self._optimizer.zero_grad(set_to_none=True)
-            self._schedule.step()
-            if self._average:
-                self._average.update(self.model)
-        return outputs.detach(), loss.detach()
-
-    def _check(self, losses: list[torch.Tensor], since: int) -> None:
-        """Stop at the first loss that is no number; the last checkpoint stays."""
-        bad = (~torch.isfinite(torch.stack(losses[since:]))).nonzero()
-        if not len(bad):
-            return
-        step = since + int(bad[0].item()) + 1
-        kept = (
-            f"the checkpoint of epoch {self._so_far.epoch} is kept"
-            if self._so_far.epoch
-            else "there is no checkpoint yet"
-        )
-        self.progress.end_training()
-        raise BenchError(
-            f"the loss is {losses[step - 1].item()} at step {step} of epoch {self._so_far.epoch + 1}; {kept}",
-            hint='lower optimizer.lr, set train.clip_norm = 1.0, or use compute.precision = "fp32"',
-        )
+        return self._steps.take(step, inputs, targets)
 
     def _judge(self, values: dict[str, float]) -> bool:
         """Whether this epoch is the best so far by the monitor; also moves a plateau schedule."""
@@ -223,6 +214,8 @@ class Trainer:
         return (self._average.module if self._average else self.model).state_dict()
 
     def _save(self, *, best: bool) -> None:
+        if self.team is not None and not self.team.leads:
+            return
         weights = self._result() if best and self._keeps_best() else None
         self.keeper.save(self._so_far.epoch, best=weights, last=self._state)
 
@@ -232,7 +225,7 @@ class Trainer:
 
     def _load(self) -> None:
         """Take everything up where the last checkpoint left it; nothing to do where there is none yet."""
-        if (found := self.keeper.last()) is not None:
+        if (found := self._of_first(self.keeper.last)) is not None:
             restore(self._parts(), *found)
             self._so_far = Counters.of(found[1])
 
@@ -242,6 +235,13 @@ class Trainer:
     def _take_result(self) -> None:
         """Put the best or the averaged weights into the model."""
         self.progress.end_training()
-        weights = self.keeper.best() if self._keeps_best() else self._result()
+        weights = self._of_first(self.keeper.best if self._keeps_best() else self._result)
         self.model.load_state_dict(weights)
         self._average = None
+
+    def _of_first(self, made: Callable[[], T]) -> T:
+        """What the process that writes the checkpoints makes of them."""
+        if self.team is None:
+            return made()
+        sent: T = self.team.broadcast(made() if self.team.leads else None)
+        return sent

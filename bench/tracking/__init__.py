@@ -10,7 +10,7 @@ import threading
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from bench.progress import Progress
     from bench.record import Run
 
-__all__ = ["OFF", "Mirror", "connect", "sync", "tracking_uri", "translated"]
+__all__ = ["OFF", "Mirror", "connect", "prepare", "sync", "tracking_uri", "translated"]
 
 #: The tracking URI that switches MLflow off.
 OFF = "off"
@@ -147,17 +147,31 @@ class Mirror:
             self._progress.warn(f"MLflow is not up to date ({why}). Nothing is lost: bench sync fills it in later")
 
 
+def prepare(uri: str) -> None:
+    """Make a SQLite store where there is none yet; MLflow, which takes seconds, is loaded for that alone."""
+    path = sqlite_file(uri)
+    with _creating(uri):  # waits for a process that is making it at this moment
+        exists = path is None or path.is_file()
+    if not exists:
+        connect(uri)
+
+
 def connect(uri: str) -> MlflowClient:
     """A client; a SQLite store that does not exist yet is created by one process only."""
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     for message in _NOISE:
         warnings.filterwarnings("ignore", message)
-    path = sqlite_file(uri)
-    with _lock(path.with_name(f"{path.name}.lock")) if path else nullcontext():
+    with _creating(uri):
         from mlflow import MlflowClient
 
         return MlflowClient(uri)
+
+
+def _creating(uri: str) -> AbstractContextManager[None]:
+    """The lock of a SQLite store's creation; none for other stores."""
+    path = sqlite_file(uri)
+    return _lock(path.with_name(f"{path.name}.lock")) if path else nullcontext()
 
 
 @contextmanager

@@ -5,19 +5,20 @@ from __future__ import annotations
 import json
 import re
 import tempfile
-from collections.abc import Mapping
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import BenchError
 from bench.files import write_json
 from bench.tracking import facts, logged_model
+from bench.tracking.inputs import inputs
+from bench.tracking.metrics import final, milliseconds, points
+from bench.tracking.note import REPORT
 from bench.tracking.parent import log_parent
+from bench.tracking.view import log_view
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Metric
 
     from bench.record import Run
 
@@ -32,7 +33,8 @@ _STATUSES = {
 }
 
 #: Run files that MLflow keeps, those that change all the time only at the end. The weights go into its model.
-_EARLY, _LATE = ("recipe.toml", "plan.json"), ("evaluation.json", "manifest.json", "metrics.jsonl", "run.json")
+_EARLY = ("recipe.toml", "plan.json")
+_LATE = ("evaluation.json", "manifest.json", "metrics.jsonl", "run.json", REPORT)
 _FOLDERS = ("predictions", "figures")
 
 #: MLflow's limits for one call.
@@ -98,11 +100,20 @@ def experiment_of(client: MlflowClient, name: str, uri: str) -> str:
 def fill(client: MlflowClient, run: Run, state: dict[str, Any]) -> None:
     """Log what is new, step by step; each step is noted down as soon as it is done."""
     info = run.info()
-    for step in (_log_parent, _log_facts, _log_epochs, _log_metrics, _log_status, _log_artifacts, _log_model):
+    # The final metrics come before the epochs' where both are there: MLflow's plots begin with the first it was given.
+    for step in (
+        *(_log_view, _log_parent, _log_facts, _log_metrics, _log_epochs),
+        *(_log_status, _log_artifacts, _log_model),
+    ):
         before = json.dumps(state)
         step(client, run, info, state)
         if json.dumps(state) != before:
             write_json(run.folder / "mlflow.json", state)
+
+
+def _log_view(client: MlflowClient, run: Run, info: dict[str, Any], state: dict[str, Any]) -> None:
+    """The experiment's page compares its runs at once."""
+    log_view(client, run, info, state)
 
 
 def _log_parent(client: MlflowClient, _run: Run, info: dict[str, Any], state: dict[str, Any]) -> None:
@@ -112,9 +123,9 @@ def _log_parent(client: MlflowClient, _run: Run, info: dict[str, Any], state: di
 
 def _log_facts(client: MlflowClient, run: Run, info: dict[str, Any], state: dict[str, Any]) -> None:
     """Parameters, tags, description and dataset, where what they are made from has changed."""
-    from mlflow.entities import Dataset, DatasetInput, InputTag, Param, RunTag
+    from mlflow.entities import Param, RunTag
 
-    mark = " ".join(_mark(run.folder / name) for name in ("recipe.toml", "plan.json", "run.json"))
+    mark = " ".join(_mark(run.folder / name) for name in ("recipe.toml", "plan.json", "run.json", REPORT)).rstrip()
     if mark == state["facts"]:
         return
     known = client.get_run(state["run_id"]).data.params
@@ -126,10 +137,7 @@ def _log_facts(client: MlflowClient, run: Run, info: dict[str, Any], state: dict
         client.log_batch(state["run_id"], params=new[start:end], synchronous=True)
         client.log_batch(state["run_id"], tags=tags[start:end], synchronous=True)
     if data := info.get("dataset"):
-        source, profile = json.dumps({"uri": data["root"]}), json.dumps(data.get("counts", {}))
-        dataset = Dataset(data["name"][:500], data["fingerprint"][:36], "local", source, profile=profile)
-        context = [InputTag("mlflow.data.context", "training")]
-        client.log_inputs(state["run_id"], datasets=[DatasetInput(dataset, context)])
+        client.log_inputs(state["run_id"], datasets=inputs(data))
     state["facts"] = mark
 
 
@@ -137,20 +145,19 @@ def _log_epochs(client: MlflowClient, run: Run, _info: dict[str, Any], state: di
     """Lines of metrics.jsonl are told apart by their time: a resumed run may have written an epoch anew."""
     known = set(state["epochs"])
     lines = [line for line in run.epochs() if line["time"] not in known]
-    values = [item for line in lines for item in _metrics(line["values"], line["time"], line["epoch"])]
+    values = [item for line in lines for item in points(line["values"], line["time"], line["epoch"])]
     for start in range(0, len(values), _METRICS_A_CALL):
         client.log_batch(state["run_id"], metrics=values[start : start + _METRICS_A_CALL], synchronous=True)
     state["epochs"] += [line["time"] for line in lines]
 
 
 def _log_metrics(client: MlflowClient, run: Run, info: dict[str, Any], state: dict[str, Any]) -> None:
-    """The final metrics, as the last step's latest values: they are what MLflow's tables show."""
-    final = info.get("metrics") or {}
-    if not final or final == state["metrics"]:
+    """The final metrics, as the latest values: they are what MLflow's tables show."""
+    values = info.get("metrics") or {}
+    if not values or values == state["metrics"]:
         return
-    step = max((line["epoch"] for line in run.epochs()), default=0)
-    client.log_batch(state["run_id"], metrics=_metrics(final, milliseconds(info["ended"]), step), synchronous=True)
-    state["metrics"] = final
+    client.log_batch(state["run_id"], metrics=final(run, info), synchronous=True)
+    state["metrics"] = values
 
 
 def _log_artifacts(client: MlflowClient, run: Run, info: dict[str, Any], state: dict[str, Any]) -> None:
@@ -182,9 +189,7 @@ def _log_model(client: MlflowClient, run: Run, info: dict[str, Any], state: dict
     outputs = client.get_run(run_id).outputs
     if entry.model_id not in [output.model_id for output in (outputs.model_outputs if outputs else ())]:
         client.log_outputs(run_id, [LoggedModelOutput(entry.model_id, step=0)])
-    ended, final = milliseconds(info["ended"]), info.get("metrics") or {}
-    step = max((line["epoch"] for line in run.epochs()), default=0)
-    client.log_batch(run_id, metrics=_metrics(final, ended, step, model_id=entry.model_id), synchronous=True)
+    client.log_batch(run_id, metrics=final(run, info, model_id=entry.model_id), synchronous=True)
     client.finalize_logged_model(entry.model_id, "READY")
     state["model"] = {"id": entry.model_id, "mark": mark}
 
@@ -198,13 +203,6 @@ def _log_status(client: MlflowClient, _run: Run, info: dict[str, Any], state: di
     else:
         client.set_terminated(state["run_id"], status, milliseconds(info["ended"]))
     state["status"] = status
-
-
-def _metrics(values: Mapping[str, Any], time_ms: int, step: int, *, model_id: str | None = None) -> list[Metric]:
-    from mlflow.entities import Metric
-
-    numbers = {name: value for name, value in values.items() if isinstance(value, int | float)}
-    return [Metric(name, float(value), time_ms, step, model_id=model_id) for name, value in numbers.items()]
 
 
 def sqlite_file(uri: str) -> Path | None:
@@ -224,8 +222,3 @@ def _mark(path: Path) -> str:
     except OSError:
         return ""
     return f"{status.st_size}-{status.st_mtime_ns}"
-
-
-def milliseconds(moment: str) -> int:
-    """A recorded moment as Unix milliseconds."""
-    return round(datetime.fromisoformat(moment).timestamp() * 1000)

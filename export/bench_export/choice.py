@@ -53,8 +53,11 @@ def objective_of(info: dict[str, Any]) -> Objective:
 
 
 def best_run() -> Choice:
-    """The best finished run of the experiment that was worked on last. Raises BenchError where there is none."""
-    known = [(run, info) for run in list_runs() if "trial" not in (info := run.info())]  # a trial was never tested
+    """The best finished run of the experiment that was worked on last. Raises BenchError where there is none.
+
+    Trials of a search were never tested, and reproductions show nothing new: neither is a candidate.
+    """
+    known = [(run, info) for run in list_runs() if not {"trial", "reproduces"} & (info := run.info()).keys()]
     finished = [(run, info) for run, info in known if info["status"] == "finished"]
     if not finished:
         stopped = f"; {len(known)} are not finished" if known else ""

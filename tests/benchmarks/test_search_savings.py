@@ -90,6 +90,7 @@ def studied(shared: Shared, folder: Path, *, sampler: str, pruner: str, seed: in
     """A whole study by one worker, on a storage of its own."""
     changes = [f"search.sampler={sampler}", f"search.pruner={pruner}", f"search.sampler_seed={seed}"]
     changes.append(f"experiment=savings_{sampler}_{pruner}_{seed}")
+    changes.append("search.pruner_warmup=1")
     shared.recipe = recipe = parse(RECIPE, path=Path("savings.toml"), changes=changes)
     space, found = parse_space(recipe), objectives(recipe)
     study = open_study(open_storage(f"sqlite:///{folder}/{recipe.experiment}.db"), recipe, space, found)
@@ -120,7 +121,7 @@ def test_pruning_saves_epochs_and_tpe_trials(tmp_path: Path, capsys: pytest.Capt
     shares, losses, needs = [], [], []
     for seed in map(int, os.environ.get("BENCH_STUDY_SEEDS", "0 1 2").split()):
         whole = studied(shared, tmp_path, sampler="tpe", pruner="none", seed=seed)
-        pruned = studied(shared, tmp_path, sampler="tpe", pruner="median", seed=seed)
+        pruned = studied(shared, tmp_path, sampler="tpe", pruner="successive_halving", seed=seed)
         random = studied(shared, tmp_path, sampler="random", pruner="none", seed=seed)
         reached = whole.best_so_far[TPE_TRIALS - 1]
         shares.append(pruned.epochs / whole.epochs)

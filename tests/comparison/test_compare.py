@@ -259,6 +259,15 @@ def test_a_run_without_a_test_is_left_out_unless_validation_is_asked_for(recorde
     assert "validation" in found.test_sets[0].notes[0]
 
 
+def test_a_reproduction_is_no_further_evidence_unless_it_is_named(recorded: Recorder) -> None:
+    first = recorded(GOOD, group=A)
+    again = recorded(GOOD, group="20261126-110000-cccc", reproduces=first.name)
+    found = compare(["toys"])
+    assert [entry.name for entry in found.entries] == [compare([first.name]).entries[0].name]
+    assert reasons(found) == {again.name: f"a reproduction of {first.name}; name it to compare it"}
+    assert [entry.name for entry in compare([again.name]).entries] == [again.name]
+
+
 def test_trials_are_entries_only_where_they_are_named(recorded: Recorder) -> None:
     trials = [recorded(GOOD, group=A, trial=number, study="find") for number in range(3)]
     winner = recorded(FAIR, group=B, study="find", winner=1)

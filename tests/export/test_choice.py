@@ -38,6 +38,15 @@ def test_unfinished_runs_do_not_count() -> None:
     assert best_run().run.name == "20260102-1-s0"
 
 
+def test_a_reproduction_is_no_candidate() -> None:
+    make("20260102-1", val_accuracy=0.7)
+    again = record.create("pets", group="20260102-2", seed=0, recipe_text="", plan={}, reproduces="20260102-1-s0")
+    again.finish("finished", metrics={"val_accuracy": 0.9})
+    choice = best_run()
+    assert choice.run.name == "20260102-1-s0"
+    assert "of 1 finished run of pets" in choice.reason
+
+
 def test_of_equal_runs_the_smaller_model_is_taken() -> None:
     make("20260102-1", val_accuracy=0.7, parameters=10.0)
     make("20260102-2", val_accuracy=0.7, parameters=20.0)

@@ -166,6 +166,7 @@ def test_what_is_unfinished_or_broken_is_counted_by_reason(runs: Any) -> None:
     for status in ("failed", "interrupted", "pruned", "running"):
         runs.add("a.toml", runs.right(90), status=status)
     runs.add("a.toml", runs.right(90), trial=3)
+    runs.add("a.toml", runs.right(90)).update(reproduces="20261126-000000-abcd-s0")
     untested = runs.add("a.toml", runs.right(90))
     untested.update(metrics={"val_accuracy": 0.5})
     for content in ("{", "[]", "{}", '{"status": "finished", "metrics": {"test_accuracy": 1.0}}'):
@@ -177,6 +178,7 @@ def test_what_is_unfinished_or_broken_is_counted_by_reason(runs: Any) -> None:
         "failed": 1,
         "interrupted": 2,  # the one that is running has no process any more
         "pruned": 1,
+        "reproductions": 1,
         "trials of searches": 1,
         "unreadable run.json": 4,
         "without a test split": 1,

@@ -386,6 +386,19 @@ def test_an_experiment_leads_with_the_comparison(runs: list[Run], report: Report
     assert len(written.as_json()["runs"]) == 2
 
 
+def test_a_reproduction_is_listed_apart(runs: list[Run], report: Report) -> None:
+    copy = runs[1].folder.with_name("20990101-000000-aaaa-s0")
+    shutil.copytree(runs[1].folder, copy)
+    Run(copy).update(reproduces=runs[1].name, group="20990101-000000-aaaa")
+    _, page = report("toys")
+    assert f"a reproduction of {runs[1].name}" in page
+
+
+def test_the_report_of_a_run_is_kept_with_it(runs: list[Run], report: Report) -> None:
+    _, page = report(runs[0].name)
+    assert (runs[0].folder / "report.html").read_text(encoding="utf-8") == page
+
+
 def test_a_group_is_named_by_the_start_that_its_runs_share(runs: list[Run], report: Report) -> None:
     group = runs[0].info()["group"]
     written, _ = report(group)

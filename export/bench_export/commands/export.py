@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from bench.completion import RUN
 from bench.errors import GateError
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ __all__ = ["export"]
 
 
 @click.command()
-@click.argument("run", required=False)
+@click.argument("run", required=False, shell_complete=RUN.shell_complete)
 @click.option("--onnx", is_flag=True, help="The format; there is no other yet.")
 @click.option(
     "--precision",

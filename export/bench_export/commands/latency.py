@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bench.completion import RUN
 from bench.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ _LARGEST_BATCH = 4096
 
 
 @click.command()
-@click.argument("targets", nargs=-1, required=True, metavar="MODEL.onnx|RUN...")
+@click.argument("targets", nargs=-1, required=True, metavar="MODEL.onnx|RUN...", shell_complete=RUN.shell_complete)
 @click.option(
     "--scenario",
     type=click.Choice(["single", "multi", "server", "offline"]),

@@ -1,0 +1,1 @@
+"""Rerunning recorded runs, and saying whether the same came out."""
