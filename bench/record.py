@@ -11,6 +11,7 @@ runs/EXPERIMENT/RUN/
     model.safetensors  the result's weights
     export/            ONNX files, the gate's reports, latencies
     figures/           PNG
+    report.html        the last report
     manifest.json      the sha256 of each of these
 """
 

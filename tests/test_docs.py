@@ -129,7 +129,7 @@ def test_environment_variables_are_those_of_the_code() -> None:
     named = {code(variable)[0] for variable, *_ in rows(README, "## Environment variables")}
     text = "".join(file.read_text(encoding="utf-8") for file in (ROOT / "bench").rglob("*.py"))
     assert {name for name in named if name.startswith("BENCH_")} == set(re.findall(r'"(BENCH_[A-Z]+)"', text))
-    assert {name for name in named if f'"{name}"' not in text} == {"NO_COLOR"}  # click and rich read it
+    assert {name for name in named if f'"{name}"' not in text} == set()
 
 
 def test_the_files_of_a_run_are_those_of_its_layout() -> None:

@@ -177,10 +177,7 @@ def make_trainer(
     on_epoch: Callable[[int, dict[str, float]], None],
     team: Team | None = None,
 ) -> Trainer:
-    """Everything that one seed trains with; all generators are seeded before the model is built.
-
-    With a team, every process of it makes one.
-    """
+    """Everything that one seed trains with, in each process of a team; generators are seeded before the model is built."""
     device = torch.device(plan.device)
     if device.type == "cpu":
         keep_freed_memory()

@@ -69,7 +69,7 @@ class Runs:
             trial=trial,
             recipe_text=text,
             plan={},
-            recipe=f"/home/somebody/recipes/{recipe}",
+            recipe=f"/elsewhere/recipes/{recipe}",
             recipe_digest=digest_of(tomllib.loads(text)),
             objective=objective,
             dataset={"name": dataset, "root": root, "fingerprint": prefix * 8, "counts": {"test": {"cat": len(right)}}},

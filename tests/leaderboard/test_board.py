@@ -99,7 +99,7 @@ def test_folds_come_with_their_standard_error_over_all_test_images(runs: Any) ->
 def test_datasets_and_test_sets_have_sections_of_their_own(runs: Any) -> None:
     runs.add("a.toml", runs.right(90))
     runs.add("b.toml", runs.right(80), prefix="other")
-    runs.add("c.toml", runs.right(70), dataset="image_folder", root="/home/somebody/photos", prefix="third")
+    runs.add("c.toml", runs.right(70), dataset="image_folder", root="/elsewhere/photos", prefix="third")
     sections = build().sections
     assert [section.title for section in sections] == [
         "digits: 100 test images",
