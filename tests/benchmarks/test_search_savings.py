@@ -1,6 +1,6 @@
 """What pruning and a model of the objective save, on real signs: pytest -m benchmark -s tests/benchmarks/test_search_savings.py.
 
-Nine studies of 50 trials, about five minutes each on one core. BENCH_STUDY_SEEDS="0 1" runs fewer.
+Nine studies of 50 trials and three of 20, about five minutes each on one core. BENCH_STUDY_SEEDS="0 1" runs fewer.
 """
 
 from __future__ import annotations
@@ -86,11 +86,11 @@ class Silent:
         raise AssertionError(text)
 
 
-def studied(shared: Shared, folder: Path, *, sampler: str, pruner: str, seed: int) -> Studied:
+def studied(shared: Shared, folder: Path, *, sampler: str, pruner: str, seed: int, trials: int = TRIALS) -> Studied:
     """A whole study by one worker, on a storage of its own."""
     changes = [f"search.sampler={sampler}", f"search.pruner={pruner}", f"search.sampler_seed={seed}"]
-    changes.append(f"experiment=savings_{sampler}_{pruner}_{seed}")
-    changes.append("search.pruner_warmup=1")
+    changes.append(f"experiment=savings_{sampler}_{pruner}_{trials}_{seed}")
+    changes += ["search.pruner_warmup=1", f"search.trials={trials}"]
     shared.recipe = recipe = parse(RECIPE, path=Path("savings.toml"), changes=changes)
     space, found = parse_space(recipe), objectives(recipe)
     study = open_study(open_storage(f"sqlite:///{folder}/{recipe.experiment}.db"), recipe, space, found)
@@ -100,7 +100,7 @@ def studied(shared: Shared, folder: Path, *, sampler: str, pruner: str, seed: in
         space=space,
         objectives=found,
         constraints=(),
-        total=TRIALS,
+        total=trials,
         deadline=None,
         should_stop=lambda: False,
         board=Silent(),
@@ -123,7 +123,7 @@ def test_pruning_saves_epochs_and_tpe_trials(tmp_path: Path, capsys: pytest.Capt
         whole = studied(shared, tmp_path, sampler="tpe", pruner="none", seed=seed)
         pruned = studied(shared, tmp_path, sampler="tpe", pruner="successive_halving", seed=seed)
         random = studied(shared, tmp_path, sampler="random", pruner="none", seed=seed)
-        reached = whole.best_so_far[TPE_TRIALS - 1]
+        reached = studied(shared, tmp_path, sampler="tpe", pruner="none", seed=seed, trials=TPE_TRIALS).best_so_far[-1]
         shares.append(pruned.epochs / whole.epochs)
         losses.append(whole.best_so_far[-1] - pruned.best_so_far[-1])
         needs.append(random.needed(reached) or TRIALS + 1)
