@@ -5,6 +5,7 @@ Without torchrun all of this comes down to doing it alone, and nothing of torch'
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -107,6 +108,7 @@ def follow() -> None:
     launch, stop = launched(), StopRequest()
     if launch is None or not launch.rank:
         return
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # torch reads it once; that others have gone is no news
     from bench.stages.distributed import joined
     from bench.stages.last_words import Left
 

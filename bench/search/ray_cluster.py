@@ -35,8 +35,8 @@ _SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS_SKIP_REGEX": ".", "
 
 #: Ray's own patience with an address where nobody answers is two minutes, and then it ends the process.
 _IMPATIENT = {
-    "RAY_gcs_rpc_server_connect_timeout_s": "5",
-    "RAY_gcs_rpc_server_reconnect_timeout_s": "10",
+    "RAY_gcs_rpc_server_connect_timeout_s": "3",
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "6",
     "RAY_gcs_server_request_timeout_seconds": "10",
     "RAY_NUM_REDIS_GET_RETRIES": "5",
 }

@@ -88,10 +88,10 @@ def share(
     warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
     module = DistributedDataParallel(
         _Call(model, forward_of(model)),
-        broadcast_buffers=False,  # `Team.share_buffers` does it where they are read
         find_unused_parameters=team.any(bool(idle)),
         gradient_as_bucket_view=True,
     )
+    module.broadcast_buffers = False  # `Team.share_buffers` does it where they are read; torch renames the argument
     return Shared(team, module, samples, batch_size)
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from bench.environment import peak_memory_gb
+from bench.errors import PluginError
 from bench.files import write_json
 from bench.stages import checkpoint
 from bench.stages.batches import hold
@@ -49,6 +51,8 @@ def write_result(run: Run, trainer: Trainer, data: Data, outcome: Outcome) -> di
     }
     if threshold is not None:
         metrics["threshold"] = threshold
+    if "test" in data.splits:  # a search's trials have none, and no time for this either
+        metrics |= _macs(model, data)
     for split, predictions in judgements.items():
         predictions.save(run.folder / "predictions" / f"{split}.npz")
         values = evaluation[split] = _evaluate(predictions, data)
@@ -62,6 +66,16 @@ def write_result(run: Run, trainer: Trainer, data: Data, outcome: Outcome) -> di
     kept = {} if threshold is None else {"threshold": threshold}
     checkpoint.save(run.folder / "model.safetensors", model.state_dict(), {"run": run.name, **kept})
     return {name: value for name, value in metrics.items() if math.isfinite(value)}
+
+
+def _macs(model: torch.nn.Module, data: Data) -> dict[str, float]:
+    """The multiply-accumulates of one image or pair; nothing where a pass over plain images does not tell."""
+    from bench.stages.layers import examine
+
+    try:
+        return {"macs": float(examine(copy.deepcopy(model).cpu(), data.spec).totals()["macs"])}
+    except PluginError:
+        return {}
 
 
 def judged(trainer: Trainer, data: Data) -> tuple[float | None, dict[str, Predictions]]:

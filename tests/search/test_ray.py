@@ -26,7 +26,9 @@ import psutil
 import pytest
 
 from bench import tracking
+from bench.errors import BenchError
 from bench.record import Run, folder_of, list_runs
+from bench.search.ray_cluster import Cluster, connected
 
 pytestmark = pytest.mark.slow
 
@@ -275,7 +277,7 @@ def test_a_killed_process_is_named_and_its_trial_goes_on_from_its_checkpoint(
 
 def test_ctrl_c_puts_the_trials_back_and_a_killed_driver_loses_none(cluster: Nodes, recipe: Path, start: Start) -> None:
     cluster.add()
-    recipe.write_text(text_of(trials=4, epochs=150), encoding="utf-8")
+    recipe.write_text(text_of(trials=3, epochs=120), encoding="utf-8")
     process = start(recipe, "--address", cluster.address)
     until(lambda: sum(row["state"] == "RUNNING" and bool(row["run"]) for row in rows()) == 2)
     os.killpg(process.pid, signal.SIGINT)
@@ -291,7 +293,7 @@ def test_ctrl_c_puts_the_trials_back_and_a_killed_driver_loses_none(cluster: Nod
     assert "going on after" in said
     for seen in Path(os.environ["BENCH_RUNS"]).glob(".seen-*"):  # the killed driver's
         seen.unlink()
-    check_whole(4)
+    check_whole(3)
 
 
 @pytest.mark.usefixtures("cluster")
@@ -354,20 +356,24 @@ def test_shares_that_the_cluster_does_not_have_are_refused(cluster: Nodes, recip
 
 @pytest.mark.parametrize("kind", ["nobody", "another", "auto", "nonsense"])
 def test_an_address_without_a_cluster_is_refused_within_a_minute(
-    recipe: Path, kind: str, start: Start, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    kind: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
-    with socket.socket() as server:  # answers nobody; a port that is closed once the block is left
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    before = signal.getsignal(signal.SIGTERM)
+    with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
-        port = server.getsockname()[1]
-        if kind == "another":
+        if kind == "another":  # answers nobody
             server.listen()
-        address = f"127.0.0.1:{port}" if kind in {"nobody", "another"} else kind
+        address = f"127.0.0.1:{server.getsockname()[1]}" if kind in {"nobody", "another"} else kind
         begun = time.monotonic()
-        said = finish(start(recipe, "--address", address), code=2 if kind == "nonsense" else 1, seconds=120)
-    assert time.monotonic() - begun < 90
-    assert address in said
-    assert ("HOST:PORT" if kind == "nonsense" else "ray start --head") in said
+        with pytest.raises(BenchError) as caught, connected(Cluster(address=address)):
+            pass
+    assert time.monotonic() - begun < 65
+    assert address in str(caught.value)
+    assert ("HOST:PORT" if kind == "nonsense" else "ray start --head") in str(caught.value.hint)
+    assert caught.value.exit_code == (2 if kind == "nonsense" else 1)
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 @pytest.fixture
