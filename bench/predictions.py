@@ -39,7 +39,8 @@ class SavedPredictions:
     @property
     def right(self) -> NDArray[np.bool_]:
         """Whether each guess is right, N."""
-        return self.guesses == self.labels
+        right: NDArray[np.bool_] = self.guesses == self.labels
+        return right
 
 
 def saved_splits(run: Run) -> tuple[str, ...]:
