@@ -26,7 +26,7 @@ _PAGE = "recipes/README.md"
 def leaderboard(
     experiments: tuple[str, ...], *, as_json: bool, markdown: bool, html: Path | None, write: str | None
 ) -> None:
-    """Rank the recipes on each dataset, with intervals; who cannot be told from the leader is tied with it.
+    """Rank the recipes on each dataset, with intervals; who cannot be told from the leader is tied.
 
     \b
     bench leaderboard
