@@ -1,6 +1,6 @@
 """The front of accuracy and size on real signs, against random: pytest -m benchmark -s tests/benchmarks/test_search_front.py.
 
-Four studies of 40 trials, from networks of 128 MB to such of 0.1 MB; about half an hour on two cores.
+Four studies of 30 trials, from networks of 128 MB to such of 0.1 MB; about half an hour on two cores.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from bench.search.storage import open_storage
 from bench.search.study import open_study
 from bench.search.trial import Shared
 
-TRIALS, FEWEST_POINTS = 40, 5
+TRIALS, FEWEST_POINTS = 30, 5
 
 RECIPE = f"""
 experiment = "front"
@@ -39,7 +39,7 @@ validation = 0.5
 [model]
 name = "lenet"
 [train]
-epochs = 4
+epochs = 3
 batch_size = 64
 [optimizer]
 name = "adamw"
