@@ -1,15 +1,17 @@
 """Pruning by the curve of a trial's first validation metric, with one objective or several.
 
 Optuna's `Trial.report` and `should_prune` refuse several objectives. Its pruners do not: they read a study. Where there
-are several objectives, they are handed the same study reduced to one objective, the curve's. The curves are then kept
-in the trials' user attributes, since Optuna's samplers expect no intermediate values there.
+are several objectives, they are handed the same study reduced to one objective, the curve's, and to the trials that
+cost no more: a small model that is less accurate than all large ones belongs on the front, and is never judged by them.
+The curves are then kept in the trials' user attributes, since Optuna's samplers expect no intermediate values there.
 """
 
 from __future__ import annotations
 
 import copy
+import math
 import warnings
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self, cast
 
 if TYPE_CHECKING:
@@ -43,6 +45,7 @@ class Curve:
         self._place = next((place for place, one in enumerate(objectives) if not one.is_cost), None)
         self._objective = None if self._place is None else objectives[self._place]
         self._several = len(study.directions) > 1
+        self._costs = [one for one in objectives if one.is_cost]
         self._reported = curve_of(_frozen(study, trial))
         self._waiting: dict[int, float] = {}
         self._reduced: Study | None = None
@@ -83,23 +86,45 @@ class Curve:
         if not self._several:
             return self._trial.should_prune()
         if self._reduced is None:
-            self._reduced = reduced(self._study, cast("int", self._place))
+            own = _costs_of(_frozen(self._study, self._trial))
+            self._reduced = reduced(
+                self._study, cast("int", self._place), lambda other: self._costs_no_more(other, own)
+            )
         return self._study.pruner.prune(self._reduced, _frozen(self._reduced, self._trial))
 
+    def _costs_no_more(self, other: FrozenTrial, own: Mapping[str, float]) -> bool:
+        """Whether another trial is at least as good in every objective that is a cost."""
+        theirs = _costs_of(other)
+        for one in self._costs:
+            if one.metric not in own:
+                continue
+            sign = -1.0 if one.direction == "maximize" else 1.0
+            if sign * theirs.get(one.metric, sign * math.inf) > sign * own[one.metric]:
+                return False
+        return True
 
-def reduced(study: Study, place: int) -> Study:
-    """The study as one of a single objective, that at this place, with the curves as intermediate values."""
+
+def _costs_of(trial: FrozenTrial) -> Mapping[str, float]:
+    """What a trial's model costs, measured before it was trained."""
+    known: Mapping[str, float] = trial.user_attrs.get("costs", {})
+    return known
+
+
+def reduced(study: Study, place: int, is_rival: Callable[[FrozenTrial], bool] = lambda _: True) -> Study:
+    """The study as one of a single objective, that at this place, with the curves as intermediate values; only rivals
+    are in it.
+    """
     from optuna import Study
 
-    storage = _Reduced(study._storage, place)  # noqa: SLF001  # Optuna's pruners take it from there too
+    storage = _Reduced(study._storage, place, is_rival)  # noqa: SLF001  # Optuna's pruners take it from there too
     return Study(study.study_name, cast("BaseStorage", storage), sampler=study.sampler, pruner=study.pruner)
 
 
 class _Reduced:
     """A storage that answers for one objective; everything else, also what pruners write, is the real storage's."""
 
-    def __init__(self, storage: BaseStorage, place: int) -> None:
-        self._storage, self._place = storage, place
+    def __init__(self, storage: BaseStorage, place: int, is_rival: Callable[[FrozenTrial], bool]) -> None:
+        self._storage, self._place, self._is_rival = storage, place, is_rival
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._storage, name)
@@ -116,7 +141,8 @@ class _Reduced:
         deepcopy: bool = True,  # noqa: FBT001, FBT002  # Optuna's signature
         states: Container[TrialState] | None = None,
     ) -> list[FrozenTrial]:
-        return [self._one(trial) for trial in self._storage.get_all_trials(study_id, deepcopy=deepcopy, states=states)]
+        trials = self._storage.get_all_trials(study_id, deepcopy=deepcopy, states=states)
+        return [self._one(trial) for trial in trials if self._is_rival(trial)]
 
     def get_best_trial(self, study_id: int) -> FrozenTrial:
         from optuna.storages import BaseStorage

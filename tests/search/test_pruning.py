@@ -132,6 +132,24 @@ def test_the_curve_is_that_of_the_first_metric_which_is_no_cost() -> None:
     assert reduced(study, 2).direction == optuna.study.StudyDirection.MAXIMIZE
 
 
+@pytest.mark.parametrize(("size_mb", "hopeless"), [(0.5, False), (5.0, True), (9.0, True)])
+def test_a_trial_is_judged_only_by_those_that_cost_no_more(size_mb: float, hopeless: bool) -> None:
+    """A small model belongs on the front, however much better the large ones are."""
+    study = _study([ACCURACY, SIZE], pruners.MedianPruner(n_startup_trials=3, n_warmup_steps=1))
+    for _ in range(4):
+        trial = study.ask()
+        trial.set_user_attr("costs", {"size_mb": 5.0})
+        curve = Curve(study, trial, [ACCURACY, SIZE])
+        for epoch in range(1, 5):
+            curve.report(epoch, 0.9)
+        study.tell(trial, [0.9, 5.0])
+    trial = study.ask()
+    trial.set_user_attr("costs", {"size_mb": size_mb})
+    curve = Curve(study, trial, [ACCURACY, SIZE])
+    curve.report(2, 0.5)
+    assert curve.should_prune() is hopeless
+
+
 def test_costs_alone_are_never_pruned() -> None:
     study = _study([SIZE], pruners.MedianPruner(n_startup_trials=0))
     curve = Curve(study, study.ask(), [SIZE])
