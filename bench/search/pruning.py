@@ -90,7 +90,7 @@ class Curve:
             self._reduced = reduced(
                 self._study, cast("int", self._place), lambda other: self._costs_no_more(other, own)
             )
-        return self._study.pruner.prune(self._reduced, _frozen(self._reduced, self._trial))
+        return bool(self._study.pruner.prune(self._reduced, _frozen(self._reduced, self._trial)))
 
     def _costs_no_more(self, other: FrozenTrial, own: Mapping[str, float]) -> bool:
         """Whether another trial is at least as good in every objective that is a cost."""
