@@ -122,11 +122,9 @@ def completion(shell: str) -> None:
     """
     from click.shell_completion import get_completion_class
 
-    from bench.cli import cli
-
     chosen = get_completion_class(shell)
     assert chosen is not None  # noqa: S101  # click knows all three
-    click.echo(_source(chosen(cli, {}, "bench", _VARIABLE)))
+    click.echo(_source(chosen(click.get_current_context().find_root().command, {}, "bench", _VARIABLE)))
 
 
 def _source(made: click.shell_completion.ShellComplete) -> str:
