@@ -179,12 +179,18 @@ def test_folder_with_faults_in_its_splits(tmp_path: Path) -> None:
 
 
 @pytest.mark.real_data
-def test_folder_lists_13070_files_in_half_a_second() -> None:
+def test_folder_lists_13070_files_as_fast_as_they_can_be_walked() -> None:
     data = Path(os.environ["BENCH_DATA"])
-    image_folder(data / "gtsrb" / "GTSRB" / "Training")
-    start = time.perf_counter()
-    dataset = image_folder(data / "gtsrb" / "GTSRB" / "Training")
-    assert time.perf_counter() - start < 0.5
+    folder = data / "gtsrb" / "GTSRB" / "Training"
+
+    def seconds(look: Callable[[], object]) -> float:
+        start = time.process_time()
+        look()
+        return time.process_time() - start
+
+    walked = min(seconds(lambda: sum(path.is_file() for path in folder.rglob("*"))) for _ in range(3))
+    assert min(seconds(lambda: image_folder(folder)) for _ in range(3)) < 5 * walked
+    dataset = image_folder(folder)
     assert len(dataset.splits["train"].labels) == 13_070
     assert image_folder(data / "smoking", train="Training", test="Validation").classes == ("not smoking", "smoking")
 
