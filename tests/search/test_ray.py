@@ -260,7 +260,7 @@ def check_mlflow(trials: int) -> None:
 def test_a_killed_process_is_named_and_its_trial_goes_on_from_its_checkpoint(
     cluster: Nodes, recipe: Path, start: Start
 ) -> None:
-    recipe.write_text(text_of(trials=2, epochs=250), encoding="utf-8")
+    recipe.write_text(text_of(trials=2, epochs=800), encoding="utf-8")
     process = start(recipe, "--address", cluster.address)
     checkpoint = "checkpoints/last.safetensors"
     run = until(lambda: next((one for one in list_runs("toy") if (one.folder / checkpoint).is_file()), None))
