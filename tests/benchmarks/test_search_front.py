@@ -15,16 +15,11 @@ from pathlib import Path
 
 import optuna
 import pytest
-from test_search_savings import Silent
+from test_search_savings import finished
 
 from bench.progress import Progress
 from bench.recipe import parse
 from bench.search.front import front
-from bench.search.loop import work
-from bench.search.objectives import objectives
-from bench.search.space import parse_space
-from bench.search.storage import open_storage
-from bench.search.study import open_study
 from bench.search.trial import Shared
 
 TRIALS, FEWEST_POINTS = 30, 5
@@ -90,20 +85,7 @@ def test_the_front_spans_sizes_and_dominates_more_than_random(
         for sampler in ("tpe", "random"):
             changes = [f"search.sampler={sampler}", f"search.sampler_seed={seed}", f"experiment=front_{sampler}_{seed}"]
             recipe = parse(RECIPE, path=Path("front.toml"), changes=changes)
-            space, found = parse_space(recipe), objectives(recipe)
-            shared = Shared(recipe, progress=Progress(), threads=1)
-            study = open_study(open_storage(f"sqlite:///{tmp_path}/{recipe.experiment}.db"), recipe, space, found)
-            work(
-                study,
-                shared,
-                space=space,
-                objectives=found,
-                constraints=(),
-                total=TRIALS,
-                deadline=None,
-                should_stop=lambda: False,
-                board=Silent(),
-            )
+            study = finished(Shared(recipe, progress=Progress(), threads=1), tmp_path, TRIALS)
             points = sorted((trial.values[1], trial.values[0]) for trial in front(study))
             volumes[sampler] = volume(points)
             with capsys.disabled():

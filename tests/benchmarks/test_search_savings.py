@@ -86,12 +86,9 @@ class Silent:
         raise AssertionError(text)
 
 
-def studied(shared: Shared, folder: Path, *, sampler: str, pruner: str, seed: int, trials: int = TRIALS) -> Studied:
-    """A whole study by one worker, on a storage of its own."""
-    changes = [f"search.sampler={sampler}", f"search.pruner={pruner}", f"search.sampler_seed={seed}"]
-    changes.append(f"experiment=savings_{sampler}_{pruner}_{trials}_{seed}")
-    changes += ["search.pruner_warmup=1", f"search.trials={trials}"]
-    shared.recipe = recipe = parse(RECIPE, path=Path("savings.toml"), changes=changes)
+def finished(shared: Shared, folder: Path, trials: int) -> optuna.Study:
+    """The study of the shared recipe, searched by one worker, on a storage of its own."""
+    recipe = shared.recipe
     space, found = parse_space(recipe), objectives(recipe)
     study = open_study(open_storage(f"sqlite:///{folder}/{recipe.experiment}.db"), recipe, space, found)
     work(
@@ -105,6 +102,16 @@ def studied(shared: Shared, folder: Path, *, sampler: str, pruner: str, seed: in
         should_stop=lambda: False,
         board=Silent(),
     )
+    return study
+
+
+def studied(shared: Shared, folder: Path, *, sampler: str, pruner: str, seed: int, trials: int = TRIALS) -> Studied:
+    """What a whole study came to."""
+    changes = [f"search.sampler={sampler}", f"search.pruner={pruner}", f"search.sampler_seed={seed}"]
+    changes.append(f"experiment=savings_{sampler}_{pruner}_{trials}_{seed}")
+    changes += ["search.pruner_warmup=1", f"search.trials={trials}"]
+    shared.recipe = parse(RECIPE, path=Path("savings.toml"), changes=changes)
+    study = finished(shared, folder, trials)
     best, values = 0.0, []
     for trial in study.trials:
         best = max(best, trial.value or 0.0) if trial.state == optuna.trial.TrialState.COMPLETE else best
