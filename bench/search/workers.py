@@ -6,10 +6,10 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from multiprocessing import connection, get_context, parent_process
+from multiprocessing import connection, get_context, parent_process, resource_tracker
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -97,10 +97,21 @@ def _start(number: int, job: _Job, setting: Mapping[str, str]) -> _Started:
     context = get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_work, args=(job, sender), name=f"worker {number}")
-    with environment_of(setting):
+    resource_tracker.ensure_running()  # starting it lifts the block
+    with environment_of(setting), _without_ctrl_c():
         process.start()
     sender.close()
     return _Started(number, process, receiver)
+
+
+@contextmanager
+def _without_ctrl_c() -> Iterator[None]:
+    """What is started meanwhile never sees the terminal's Ctrl-C, which goes to all: the parent passes it on, once."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _watch(started: Sequence[_Started], study: Study, should_stop: Callable[[], bool], board: Board) -> None:

@@ -19,6 +19,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -219,12 +220,19 @@ def check_whole(trials: int) -> None:
     assert [path.name for path in Path(os.environ["BENCH_RUNS"]).glob(".seen-*")] == []
 
 
-def just_begun(node: Any) -> dict[str, Any] | None:
-    """A trial that a node has trained for a few epochs."""
-    mine = [
-        row for row in rows() if row["state"] == "RUNNING" and row["run"] and row["process"]["node"] == node.node_id
-    ]
-    return next((row for row in mine if 1 <= len(Run(folder_of("toy", row["run"])).epochs()) < 5), None)
+def held(node: Any | None = None) -> dict[str, Any] | None:
+    """A trial that has trained for at least one epoch on this node and is stopped in the middle; None where none is."""
+    for row in rows():
+        if row["state"] != "RUNNING" or not row["run"] or (node and row["process"]["node"] != node.node_id):
+            continue
+        run = Run(folder_of("toy", row["run"]))
+        with suppress(psutil.NoSuchProcess):
+            process = psutil.Process(row["process"]["id"])
+            process.suspend()
+            if run.status() == "running" and run.epochs():
+                return row
+            process.resume()
+    return None
 
 
 def test_a_node_killed_in_the_middle_of_50_trials_costs_none_of_them(
@@ -236,8 +244,9 @@ def test_a_node_killed_in_the_middle_of_50_trials_costs_none_of_them(
     second = cluster.add()
     process = start(recipe, "--address", cluster.address)
     until(lambda: num_done() >= 15)
-    victim = until(lambda: just_begun(second))
+    victim = until(lambda: held(second))
     cluster.kill(second)
+    os.kill(victim["process"]["id"], signal.SIGKILL)  # with its node, which would otherwise tell it
     said = finish(process, seconds=500)
     assert "2 nodes, room for 2 trials at once" in said
     assert re.search(rf"trial {victim['number']}: (the node|process \d+ on) \S+ died; it is taken over", said), said
@@ -260,18 +269,16 @@ def check_mlflow(trials: int) -> None:
 def test_a_killed_process_is_named_and_its_trial_goes_on_from_its_checkpoint(
     cluster: Nodes, recipe: Path, start: Start
 ) -> None:
-    recipe.write_text(text_of(trials=2, epochs=800), encoding="utf-8")
+    recipe.write_text(text_of(trials=2, epochs=200), encoding="utf-8")
     process = start(recipe, "--address", cluster.address)
-    checkpoint = "checkpoints/last.safetensors"
-    run = until(lambda: next((one for one in list_runs("toy") if (one.folder / checkpoint).is_file()), None))
-    victim = next(row for row in rows() if row["state"] == "RUNNING")
-    before = run.info()["id"]
+    victim = until(held)
+    before = victim["run"]
     os.kill(victim["process"]["id"], signal.SIGKILL)
     said = finish(process)
     assert f"trial {victim['number']}: process {victim['process']['id']} on" in said
     assert "died; it is taken over" in said
     check_whole(2)
-    assert run.info()["id"] == before
+    assert rows()[victim["number"]]["run"] == before
     assert rows()[victim["number"]]["process"]["id"] != victim["process"]["id"]
 
 

@@ -117,6 +117,27 @@ def test_a_killed_worker_is_reported_and_another_one_takes_its_trial_over() -> N
     assert len(list(list_runs("toy"))) == 4
 
 
+def test_a_ctrl_c_that_reaches_the_workers_too_is_left_to_their_parent() -> None:
+    recipe = recipe_of(4)
+    study = study_of(recipe)
+    told = 0
+
+    def interrupt() -> None:
+        nonlocal told
+        while told < 2 or not any(trial.user_attrs.get("run") for trial in study.get_trials(deepcopy=False)):
+            for child in children():
+                child.send_signal(signal.SIGINT)
+                told += 1
+            time.sleep(0.02)
+
+    sender = threading.Thread(target=interrupt)
+    sender.start()
+    end, shown = run(recipe, study, 2)
+    sender.join()
+    assert (end, finished(study)) == ("complete", 4)
+    assert "killed" not in shown
+
+
 @pytest.mark.slow
 def test_where_all_workers_die_it_says_so_and_leaves_their_trials_waiting() -> None:
     recipe = recipe_of(4, epochs=100_000)
