@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
@@ -60,7 +60,7 @@ def run(recipe: Path | None, changes: tuple[str, ...], resume: str | None, *, as
     from bench.console import TerminalProgress, print_json
     from bench.group import summarise
     from bench.recipe import load
-    from bench.result_tables import print_result
+    from bench.result_tables import as_values, print_result
     from bench.resuming import to_resume
     from bench.tracking import tracking_uri
 
@@ -70,7 +70,7 @@ def run(recipe: Path | None, changes: tuple[str, ...], resume: str | None, *, as
     progress = TerminalProgress()
     progress.note("loading PyTorch and the recipe's plugins")
     if resume is not None:
-        checked, begun = to_resume(recipe, changes, resume)
+        checked, begun = to_resume(recipe, changes, resume, progress=progress)
         if begun:
             runs = stages.resume(checked, begun, progress=progress)
         else:
@@ -81,7 +81,7 @@ def run(recipe: Path | None, changes: tuple[str, ...], resume: str | None, *, as
     else:
         runs = stages.run(load(recipe, changes), progress=progress)
     if as_json:
-        values = [_as_json(finished) for finished in runs]
+        values = [as_values(finished, finished.info()) for finished in runs]
         print_json({"runs": values, **({"summary": summarise(values)} if len(values) > 1 else {})})
     else:
         print_result(runs, tracking_uri())
@@ -167,17 +167,9 @@ def runs(experiment: str | None, *, as_json: bool) -> None:
     \b
     bench runs quickstart --json
     """
-    from bench.console import print_json
-    from bench.record import list_runs, runs_folder
-    from bench.result_tables import print_runs
+    from bench.result_tables import show_runs
 
-    found = list(list_runs(experiment))
-    if as_json:
-        print_json({"runs": [_as_json(known) for known in found]})
-    elif found:
-        print_runs(found)
-    else:
-        click.echo(f"no runs in {runs_folder()}; start with: bench run recipes/quickstart.toml", err=True)
+    show_runs(experiment, as_json=as_json)
 
 
 @cli.command()
@@ -188,13 +180,17 @@ def sync(names: tuple[str, ...]) -> None:
     \b
     MLFLOW_TRACKING_URI=https://mlflow.example.org bench sync RUN
     """
-    from bench import tracking
-    from bench.record import find, list_runs
+    from bench import record, run_info, run_names, tracking
 
-    chosen = [find(name) for name in names] if names else list(list_runs())
-    for known in chosen:
-        tracking.sync(known)
-        click.echo(f"{known.name} is in {tracking.tracking_uri()}")
+    damaged: list[Run] = []
+    known = run_info.readable(record.list_runs(), damaged, needed=("id", "created"))
+    for one in [run_names.find(name) for name in names] if names else [recorded for recorded, _ in known]:
+        tracking.sync(one)
+        click.echo(f"{one.name} is in {tracking.tracking_uri()}")
+    if damaged:
+        from bench.console import TerminalProgress
+
+        TerminalProgress().warn(run_info.left_out(damaged))
 
 
 @cli.command()
@@ -244,7 +240,3 @@ def _fail(message: str, hint: str | None, exit_code: int) -> NoReturn:
 def _color() -> bool | None:
     """No colours where NO_COLOR says so; click does not look at it."""
     return False if os.environ.get("NO_COLOR") else None
-
-
-def _as_json(known: Run) -> dict[str, Any]:
-    return {"name": known.name, "folder": str(known.folder), **known.info()}

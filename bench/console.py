@@ -120,8 +120,10 @@ class TerminalProgress(Progress):
 
 
 def print_json(value: Mapping[str, Any]) -> None:
-    """One JSON object on stdout, with the schema's version."""
-    sys.stdout.write(json.dumps({"schema": JSON_SCHEMA, **value}, indent=2, ensure_ascii=False) + "\n")
+    """One JSON object on stdout, with the schema's version. What is no number is null: JSON has no NaN."""
+    text = json.dumps({"schema": JSON_SCHEMA, **value}, ensure_ascii=False)
+    finite = json.loads(text, parse_constant=lambda _: None)
+    sys.stdout.write(json.dumps(finite, indent=2, ensure_ascii=False) + "\n")
 
 
 def print_table(heads: Sequence[str], rows: Iterable[Sequence[str | Text]], *, right: Iterable[int] = ()) -> None:

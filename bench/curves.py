@@ -40,12 +40,17 @@ def curves(names: tuple[str, ...], metrics: tuple[str, ...], *, as_json: bool) -
     bench curves 20261126-041859-b4de-s0
     bench curves RUN RUN --metric val_loss --metric lr
     """
-    from bench.history import read_history
-    from bench.reproduction.choice import named_runs
+    from bench.history import read_histories
+    from bench.run_names import resolve_all
 
-    runs = list({run.folder: run for name in names for run in named_runs(name)}.values())
-    found = [read_history(run) for run in runs]
+    runs = list({run.folder: run for named in resolve_all(names) for run in named.runs}.values())
+    found, damaged = read_histories(runs)
     _check(found, metrics)
+    if damaged:
+        from bench.console import TerminalProgress
+        from bench.run_info import left_out
+
+        TerminalProgress().warn(left_out(damaged))
     if as_json:
         from bench.console import print_json
 

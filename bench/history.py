@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from bench.record import status_of
+from bench.run_info import readable
 
 if TYPE_CHECKING:
     from bench.record import Run
 
-__all__ = ["History", "read_history"]
+__all__ = ["History", "read_histories", "read_history"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +40,20 @@ class History:
 
 def read_history(run: Run) -> History:
     """A run's learning curves, from metrics.jsonl. Where it has not ended, its best epoch is found as in training."""
-    info, lines = run.info(), run.epochs()
+    return _history(run, run.info())
+
+
+def read_histories(runs: Iterable[Run]) -> tuple[list[History], list[Run]]:
+    """(the learning curves of several runs, those whose run.json is damaged). Raises BenchError where all of them are."""
+    damaged: list[Run] = []
+    found = [_history(run, info) for run, info in readable(runs, damaged)]
+    if damaged and not found:
+        damaged[0].info()  # raises what is wrong with it
+    return found, damaged
+
+
+def _history(run: Run, info: Mapping[str, Any]) -> History:
+    lines = run.epochs()
     names = {name: None for line in lines for name in line["values"] if "/" not in name}
     values = {name: tuple(float(line["values"].get(name, math.nan)) for line in lines) for name in names}
     numbers = tuple(int(line["epoch"]) for line in lines)
@@ -45,7 +61,7 @@ def read_history(run: Run) -> History:
     return History(
         name=run.name,
         experiment=info["experiment"],
-        status=run.status(),
+        status=status_of(info),
         epochs=numbers,
         values=values,
         best_epoch=best or _best_epoch(numbers, values, str(info.get("objective") or "val_accuracy")),

@@ -49,7 +49,7 @@ def mistakes(
     bench mistakes RUN --class stop --split validation
     bench mistakes RUN --uncertain --csv > uncertain.csv
     """
-    from bench.record import find
+    from bench.run_names import find
     from bench.wrong_answers import look
 
     if as_json and as_csv:

@@ -49,7 +49,8 @@ def _given(path: str) -> tuple[str, str] | None:
 
 
 def _of_run(name: str) -> tuple[str, str]:
-    from bench.record import find, find_mirrored
+    from bench.record import find_mirrored
+    from bench.run_names import find
 
     run = find_mirrored(name) or find(name)
     return str(run.folder / "model.safetensors"), f"of the {run.status()} run {run.name}"

@@ -56,7 +56,7 @@ def read_predictions(run: Run, split: str) -> SavedPredictions:
     import numpy as np
 
     path = run.folder / "predictions" / f"{split}.npz"
-    hint = f"the run needs to be trained again: bench run {run.folder / 'recipe.toml'}"
+    hint = _remedy(run, split) or f"the run needs to be trained again: bench run {run.folder / 'recipe.toml'}"
     try:
         # NumPy leaves a file open that it cannot read.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as saved:
@@ -68,3 +68,15 @@ def read_predictions(run: Run, split: str) -> SavedPredictions:
     if len({len(part) for part in parts}) != 1:
         raise BenchError(f"{path} is damaged: its parts differ in length", hint=hint)
     return SavedPredictions(split, *parts)
+
+
+def _remedy(run: Run, split: str) -> str:
+    """What to do where predictions of another split are there, or the run has not come to its end; otherwise ""."""
+    if others := [name for name in saved_splits(run) if name != split]:
+        return f"it has those of its {others[0]} split"
+    try:
+        status = run.status()
+    except BenchError:
+        return ""
+    remedies = {"interrupted": f"bench run --resume {run.name} finishes it", "running": "wait until it has ended"}
+    return remedies.get(status, "")

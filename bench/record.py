@@ -22,32 +22,31 @@ import os
 import platform
 import secrets
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench.errors import BenchError, RecipeError
 from bench.files import sha256, write_json, write_text
+from bench.run_info import STATUSES, read_info
 
 __all__ = [
     "SCHEMA",
     "Run",
     "create",
-    "find",
     "find_mirrored",
+    "group_of",
     "is_alive",
     "list_runs",
     "new_group",
     "runs_folder",
+    "status_of",
     "this_process",
 ]
 
 #: The version of the layout above.
 SCHEMA = 1
-
-_STATUSES = ("running", "finished", "failed", "interrupted", "pruned")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,19 +65,13 @@ class Run:
         """Where the checkpoints lie."""
         return self.folder / "checkpoints"
 
-    def info(self) -> dict[str, Any]:
-        """What run.json says. Raises BenchError where it is missing or damaged."""
-        try:
-            values: dict[str, Any] = json.loads((self.folder / "run.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError) as cause:
-            raise BenchError(f"{self.folder}: no readable run.json: {cause}") from cause
-        return values
+    def info(self, *needed: str) -> dict[str, Any]:
+        """What run.json says. Raises BenchError where it is missing or damaged, or lacks an entry that is needed."""
+        return read_info(self.folder, *needed)
 
     def status(self) -> str:
         """running, finished, failed, interrupted or pruned; a run whose process is gone counts as interrupted."""
-        info = self.info()
-        status = str(info["status"])
-        return "interrupted" if status == "running" and not is_alive(info.get("process", {})) else status
+        return status_of(self.info())
 
     def update(self, **values: Any) -> None:
         """Change entries of run.json."""
@@ -111,7 +104,7 @@ class Run:
 
     def finish(self, status: str, **values: Any) -> None:
         """Close the run: status, time, further entries, and the manifest of all its files."""
-        assert status in _STATUSES  # noqa: S101  # the statuses are ours
+        assert status in STATUSES  # noqa: S101  # the statuses are ours
         self.update(status=status, ended=_now(), **values)
         # Hidden files are being written at this moment, by the mirror's thread; the skipped ones change later.
         files = (p for p in self.folder.rglob("*") if not p.name.startswith(".") and p.is_file())
@@ -171,25 +164,23 @@ def new_group() -> str:
 def list_runs(experiment: str | None = None) -> Iterator[Run]:
     """Every run's folder, oldest first."""
     root = runs_folder()
-    places = [root / _safe(experiment)] if experiment else sorted(root.glob("*"))
-    found = [path.parent for place in places for path in place.glob("*/run.json")]
-    for folder in sorted(found, key=lambda folder: folder.name):
-        yield Run(folder.resolve())
+    yield from _runs_in([root / _safe(experiment)] if experiment else sorted(root.glob("*")))
 
 
-def find(name: str) -> Run:
-    """A run by its folder, name, or the start of its name. Raises RecipeError where none or several fit."""
-    if (Path(name) / "run.json").is_file():
-        return Run(Path(name).resolve())
-    known = list(list_runs())
-    exact = [run for run in known if name in {run.name, f"{run.folder.parent.name}/{run.name}"}]
-    fits = exact or [run for run in known if name and run.name.startswith(name)]
-    if len(fits) == 1:
-        return fits[0]
-    if not fits:
-        raise RecipeError(f"no run {name!r} in {runs_folder()}", hint="bench runs lists them")
-    names = ", ".join(run.name for run in fits[:5])
-    raise RecipeError(f"{name!r} fits {len(fits)} runs: {names}", hint="give more of the name")
+def group_of(run: Run) -> list[Run]:
+    """The runs of a run's group that lie beside it, itself among them, oldest first.
+
+    No other group's run.json is read. Raises BenchError where that of one of this group's runs is damaged.
+    """
+    group = run.info()["group"]
+    beside = dict.fromkeys(_runs_in([run.folder.parent]))
+    return [one for one in beside if one == run or (one.name.startswith(f"{group}-") and one.info()["group"] == group)]
+
+
+def status_of(info: Mapping[str, Any]) -> str:
+    """As `Run.status`, of what its run.json says."""
+    status = str(info["status"])
+    return "interrupted" if status == "running" and not is_alive(info.get("process") or {}) else status
 
 
 def find_mirrored(mlflow_id: str) -> Run | None:
@@ -221,8 +212,15 @@ def is_alive(process: Mapping[str, Any]) -> bool:
         seen = psutil.Process(process["id"])
         same = abs(seen.create_time() - process["started"]) < 1
         return bool(same and seen.status() != psutil.STATUS_ZOMBIE)  # killed, and its parent has not looked yet
-    except psutil.NoSuchProcess:
+    except (psutil.NoSuchProcess, KeyError, TypeError, ValueError):  # gone, or no process could be called so
         return False
+
+
+def _runs_in(places: Iterable[Path]) -> Iterator[Run]:
+    """The runs in folders of runs, oldest first."""
+    found = [path.parent for place in places for path in place.glob("*/run.json")]
+    for folder in sorted(found, key=lambda folder: folder.name):
+        yield Run(folder.resolve())
 
 
 def _safe(name: str) -> str:

@@ -5,15 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import click
 from rich.text import Text
 
-from bench.console import duration, print_table, stdout
+from bench.console import TerminalProgress, duration, print_json, print_table, stdout
+from bench.errors import RecipeError
 from bench.group import summarise
+from bench.record import list_runs, runs_folder, status_of
+from bench.registry import near_miss
+from bench.run_info import left_out, readable
 
 if TYPE_CHECKING:
     from bench.record import Run
 
-__all__ = ["print_result", "print_runs"]
+__all__ = ["as_values", "print_result", "show_runs"]
 
 _WORTH_A_LINE_S = 0.1
 
@@ -56,17 +61,51 @@ def print_result(runs: Sequence[Run], tracking: str) -> None:
     console.print(Text(f"MLflow: {shown}"), soft_wrap=True)
 
 
-def print_runs(runs: Iterable[Run]) -> None:
-    """A line a run."""
+def show_runs(experiment: str | None, *, as_json: bool) -> None:
+    """A line a run, or one JSON object, of all runs or those of an experiment; damaged ones are named.
+
+    Raises RecipeError where there are only runs of other experiments.
+    """
+    damaged: list[Run] = []
+    found = list(readable(list_runs(experiment), damaged))
+    if experiment and not (found or damaged):
+        _refuse_unknown(experiment)
+    if as_json:
+        places = [{"name": run.name, "folder": str(run.folder)} for run in damaged]
+        print_json({"runs": [as_values(run, info) for run, info in found], "damaged": places})
+    elif found:
+        _print_runs(found)
+    elif not damaged:
+        click.echo(f"no runs in {runs_folder()}; start with: bench run recipes/quickstart.toml", err=True)
+    if damaged:
+        TerminalProgress().warn(left_out(damaged))
+
+
+def as_values(run: Run, info: Mapping[str, Any]) -> dict[str, Any]:
+    """A run for --json: what its run.json says, and where it is."""
+    return {"name": run.name, "folder": str(run.folder), **info}
+
+
+def _refuse_unknown(experiment: str) -> None:
+    """Raise RecipeError, unless there is no run at all."""
+    known = sorted({run.folder.parent.name for run in list_runs()})
+    if known:
+        raise RecipeError(
+            f"no runs of an experiment {experiment!r} in {runs_folder()}{near_miss(experiment, known)}",
+            hint="bench runs lists those of all experiments",
+        )
+
+
+def _print_runs(found: Iterable[tuple[Run, Mapping[str, Any]]]) -> None:
     rows = []
-    for run in runs:
-        info = run.info()
-        values = info.get("metrics", {})
+    for run, info in found:
+        values = info.get("metrics") or {}
         split = "test" if "test_accuracy" in values else "val"
         accuracy = _with_interval(values, split) if f"{split}_accuracy" in values else ""
-        status = Text(run.status(), style=_STATUS_STYLES.get(run.status(), ""))
-        time = duration(values["train_seconds"]) if "train_seconds" in values else ""
-        rows.append((info["experiment"], run.name, status, accuracy, time))
+        state = status_of(info)
+        seconds = [values[name] for name in ("train_seconds", "fit_seconds") if name in values]
+        time = duration(sum(seconds)) if seconds else ""
+        rows.append((info["experiment"], run.name, Text(state, style=_STATUS_STYLES.get(state, "")), accuracy, time))
     print_table(("experiment", "run", "status", "accuracy [95 %]", "train"), rows, right=(4,))
 
 
@@ -107,8 +146,9 @@ def _mean(summary: Mapping[str, float]) -> str:
 
 
 def _with_interval(metrics: Mapping[str, float], prefix: str) -> str:
-    low, high = metrics[f"{prefix}_accuracy_low"], metrics[f"{prefix}_accuracy_high"]
-    return f"{metrics[f'{prefix}_accuracy']:.2%} [{low:.2%}, {high:.2%}]"
+    low, high = metrics.get(f"{prefix}_accuracy_low"), metrics.get(f"{prefix}_accuracy_high")
+    interval = "" if low is None or high is None else f" [{low:.2%}, {high:.2%}]"
+    return f"{metrics[f'{prefix}_accuracy']:.2%}{interval}"
 
 
 def _number(metrics: Mapping[str, float], key: str) -> str:

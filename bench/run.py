@@ -13,6 +13,7 @@ from bench.interrupts import StopRequest
 from bench.plan import Plan, draft, from_json, require_files
 from bench.progress import Progress
 from bench.registry import find
+from bench.run_info import readable
 from bench.together import call, divided, follow, lead, load_together, require_processes
 from bench.tracking import Mirror
 
@@ -102,17 +103,16 @@ def rerun(
 
 def unfinished(recipe: Recipe) -> list[Run]:
     """The latest group of runs of this very recipe that has not come to its end, trials of a search and reproductions
-    left out; [] where there is none.
+    left out; [] where there is none. Raises BenchError where one of its runs has a damaged run.json.
     """
     groups: dict[str, list[Run]] = {}
-    for known in record.list_runs(recipe.experiment):
-        info = known.info()
-        if info["recipe_digest"] == recipe.digest and not {"study", "reproduces"} & info.keys():
+    for known, info in readable(record.list_runs(recipe.experiment)):
+        if info.get("recipe_digest") == recipe.digest and not {"study", "reproduces"} & info.keys():
             groups.setdefault(info["group"], []).append(known)
     for group in reversed(groups.values()):
         asked_for = len(recipe.seeds) * (recorded_plan(group[0]).num_folds or 1)
         if sum(known.status() == "finished" for known in group) < asked_for:
-            return group
+            return record.group_of(group[0])
     return []
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from bench import cli, record
+from bench.console import print_json
 
 RECIPE = """
 experiment = "tiny"
@@ -56,6 +58,11 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
         return Outcome(int(ended.value.code or 0), captured.out, captured.err)
 
     return call
+
+
+def test_json_has_null_where_there_is_no_number(capsys: pytest.CaptureFixture[str]) -> None:
+    print_json({"values": [math.nan, math.inf, 1.5, "NaN"]})
+    assert json.loads(capsys.readouterr().out)["values"] == [None, None, 1.5, "NaN"]
 
 
 def test_run_prints_results_on_stdout_and_progress_on_stderr(bench: Any) -> None:

@@ -24,7 +24,7 @@ def _record(
     run = Run(folder / "toy" / name)
     run.folder.mkdir(parents=True)
     best = {"best_epoch": float(losses.index(min(losses)) + 1)} if losses and status == "finished" else {}
-    first = {"experiment": "toy", "group": name.rpartition("-")[0], "status": status, "metrics": best}
+    first = {"experiment": "toy", "group": name.rpartition("-")[0], "seed": 0, "status": status, "metrics": best}
     (run.folder / "run.json").write_text(json.dumps({**first, "objective": "val_loss", **info}))
     (run.folder / "plan.json").write_text(json.dumps({"epochs": len(losses) if planned is None else planned}))
     lines = []

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench import cli, record
+from bench import cli
 from bench.record import Run
+from bench.run_names import find
 
 CLASSES = ("stop", "yield", "no entry")
 
@@ -227,7 +228,7 @@ def test_the_command_imports_neither_torch_nor_matplotlib(signs: Run) -> None:
         f"look(Run(Path({str(signs.folder)!r}))); sys.exit(bool({{'torch', 'matplotlib', 'mlflow'}} & sys.modules.keys()))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-    assert record.find(str(signs.folder)).name == signs.name
+    assert find(str(signs.folder)).name == signs.name
 
 
 def test_a_path_stays_whole_at_80_columns_and_no_column_is_lost(runs: Path) -> None:

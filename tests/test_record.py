@@ -1,4 +1,4 @@
-"""Runs' folders: written in whole, found by name, and readable after a kill."""
+"""Runs' folders: written in whole, listed, and readable after a kill."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from bench import record
-from bench.errors import BenchError, RecipeError
+from bench.errors import BenchError
 from bench.files import sha256
 from bench.record import Run
 
@@ -127,7 +127,7 @@ def test_a_torn_last_line_is_left_out_and_repaired(torn: str, number: int) -> No
     assert path.read_text().count("\n") == len(kept) + 2
 
 
-# finding
+# listing
 
 
 def test_runs_are_listed_oldest_first() -> None:
@@ -140,26 +140,6 @@ def test_runs_are_listed_oldest_first() -> None:
 
 def test_no_runs_at_all() -> None:
     assert list(record.list_runs()) == []
-    with pytest.raises(RecipeError, match=r"no run 'x' in .*bench-runs") as error:
-        record.find("x")
-    assert error.value.hint == "bench runs lists them"
-
-
-def test_a_run_is_found_by_its_names() -> None:
-    first, tenth = (create(group="20260101-aa", seed=seed) for seed in (1, 10))
-    other = create("birds", group="20260101-aa", seed=1)
-    assert record.find(str(first.folder)) == first
-    assert record.find("birds/20260101-aa-s1") == other
-    assert record.find("pets/20260101-aa-s1") == first
-    assert record.find("20260101-aa-s10") == tenth  # the whole name, although -s1 starts it
-    with pytest.raises(RecipeError, match=r"'20260101' fits 3 runs: ") as error:
-        record.find("20260101")
-    assert error.value.hint == "give more of the name"
-
-
-def test_a_whole_name_is_enough_where_another_one_starts_with_it() -> None:
-    first, _ = (create(group="20260101-aa", seed=seed) for seed in (1, 10))
-    assert record.find("20260101-aa-s1") == first
 
 
 def test_groups_sort_by_time_and_differ() -> None:
@@ -173,13 +153,6 @@ def test_a_fold_stands_in_the_name_and_in_the_record() -> None:
     assert names == ["20260101-aa-f0-s0", "20260101-aa-f0-s3", "20260101-aa-f1-s0", "20260101-aa-f1-s3"]
     assert [run.info()["fold"] for run in record.list_runs()] == [0, 0, 1, 1]
     assert "fold" not in create(group="20260101-aa").info()
-    assert record.find("20260101-aa-f1-s3").info()["fold"] == 1
-
-
-def test_no_name_is_no_run() -> None:
-    create()
-    with pytest.raises(RecipeError, match="no run ''"):
-        record.find("")
 
 
 @pytest.mark.parametrize("content", [None, "", "{", "[]", '"a1"', "{}", '{"run_id": "other"}'])

@@ -16,8 +16,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 
 from bench import record, tracking
+from bench.cli import cli
 from bench.errors import BenchError
 from bench.kinds import PAIR_CLASSES, DataSpec
 from bench.progress import Progress
@@ -130,6 +132,22 @@ def _artifacts(client: Any, run_id: str, folder: str | None = None) -> set[str]:
     for entry in client.list_artifacts(run_id, folder):
         found |= _artifacts(client, run_id, entry.path) if entry.is_dir else {entry.path}
     return found
+
+
+@pytest.mark.parametrize("content", ["{", '{"status": "failed", "experiment": "pets", "group": "g", "seed": 0}'])
+def test_one_damaged_run_keeps_no_other_from_being_synced(
+    new_run: Callable[..., Run], uri: str, content: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    damaged, whole = new_run(group="20261101-120000-0000"), new_run(group="20261101-120001-0000")
+    (damaged.folder / "run.json").write_text(content, encoding="utf-8")
+    _finish(whole)
+    result = CliRunner().invoke(cli, ["sync"])
+    assert result.exit_code == 0, result.output
+    assert result.stdout == f"{whole.name} is in {uri}\n"
+    assert result.stderr == f"warning: left out, damaged run.json: pets/{damaged.name}\n"
+    with pytest.raises(BenchError, match=r"0000-s0: (no readable|damaged) run\.json"):
+        tracking.sync(damaged, uri=uri)
 
 
 def test_a_finished_run_is_there_in_whole(new_run: Callable[..., Run], uri: str) -> None:

@@ -113,6 +113,9 @@ def _images(ids: NDArray[np.str_], labels: NDArray[np.int64]) -> _Images:
 def evidence(group: Sequence[Recorded], reader: Reader, *, kind: Kind, prefix: str) -> Evidence:
     """What the runs of an entry have answered. Raises BenchError where a run's predictions cannot be used."""
     found = []
+    places = [(one.info.get("fold"), one.info["seed"]) for one in group]
+    if twice := next((place for place in places if places.count(place) > 1), None):
+        raise BenchError(f"seed {twice[1]} is there twice{'' if twice[0] is None else f' in fold {twice[0]}'}")
     for one in group:
         try:
             found.append(reader.read(one.run, accuracy=one.info["metrics"][f"{prefix}_accuracy"]))

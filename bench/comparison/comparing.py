@@ -43,7 +43,8 @@ def compare(names: Sequence[str] = (), *, split: str = "test") -> Comparison:
     """
     prefix = _PREFIXES[split]
     chosen = choose(names, split_prefix=prefix)
-    drafts = _drafts(chosen.groups, split, prefix)
+    groups, copies = _without_copies(chosen.groups)
+    drafts = _drafts(groups, split, prefix)
     sets = _divided(drafts)
     numbers = count(1)
     numbered = [{next(numbers): draft for draft in drafts} for drafts in sets]
@@ -56,8 +57,26 @@ def compare(names: Sequence[str] = (), *, split: str = "test") -> Comparison:
         for number, draft in one.items()
     ]
     recipes = [read_keys(entry.runs[0]) for entry in entries]
-    left_out = [*chosen.left_out, *_untested(numbered, recipes)]
+    left_out = [*chosen.left_out, *copies, *_untested(numbered, recipes)]
     return Comparison(split, tuple(labelled(entries)), test_sets, differences(recipes), tuple(left_out), pairs)
+
+
+def _without_copies(groups: Sequence[Sequence[Recorded]]) -> tuple[list[list[Recorded]], list[LeftOut]]:
+    """Each run once. A copied folder has the id of its original: as one more seed it would make the spread smaller."""
+    originals: dict[str, Recorded] = {}
+    kept: list[list[Recorded]] = []
+    copies = []
+    for group in groups:
+        own = []
+        for one in group:
+            first = originals.setdefault(str(one.info.get("id") or one.run.folder), one)
+            if first is one:
+                own.append(one)
+            else:
+                place = f"{first.run.folder.parent.name}/{first.run.name}"
+                copies.append(LeftOut(one.run.name, one.run.folder.parent.name, f"a copy of {place}"))
+        kept += [own] if own else []
+    return kept, copies
 
 
 def _drafts(groups: Sequence[Sequence[Recorded]], split: str, prefix: str) -> list[_Draft]:

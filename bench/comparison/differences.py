@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -15,13 +16,25 @@ __all__ = ["differences", "flat", "read_keys"]
 #: What says nothing about how a model was made: the experiment has a column of its own, a search made other runs.
 _ASIDE = ("experiment", "search")
 
+#: Plan values -> the recipe key whose "auto" they decide, and that can change numbers or times.
+_DECIDED = {name: f"compute.{name}" for name in ("device", "precision", "memory_format", "threads")}
+
 
 def read_keys(run: Run) -> dict[str, Any] | None:
-    """A run's recipe as dotted keys; None where it is missing or damaged."""
+    """A run's recipe as dotted keys, with what the plan decided in place of "auto"; None where it is missing or damaged."""
     try:
-        return flat(tomllib.loads((run.folder / "recipe.toml").read_text(encoding="utf-8")))
+        return flat(tomllib.loads((run.folder / "recipe.toml").read_text(encoding="utf-8"))) | _decided(run)
     except (OSError, ValueError):
         return None
+
+
+def _decided(run: Run) -> dict[str, Any]:
+    """Two runs of one recipe may differ in their precision, as a calibration chose it; {} where the plan is lost."""
+    try:
+        plan = json.loads((run.folder / "plan.json").read_text(encoding="utf-8"))
+        return {key: plan[name] for name, key in _DECIDED.items() if plan.get(name) is not None}
+    except (OSError, ValueError, AttributeError):
+        return {}
 
 
 def flat(recipe: Mapping[str, Any]) -> dict[str, Any]:

@@ -25,7 +25,7 @@ class Costs:
     """What an entry costs; None: not recorded. Sizes are 10^6 bytes, latencies those of one image, end to end.
 
     `precision` is that of the exported file that size and latencies belong to, `machine` the processor that they were
-    measured on. Training times are means over the entry's runs.
+    measured on. Training times are means over the entry's runs, with what is fitted before the first epoch.
     """
 
     parameters: float | None = None

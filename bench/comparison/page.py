@@ -20,7 +20,7 @@ from bench.comparison.wording import (
     p_text,
     runs_text,
     set_text,
-    value_text,
+    value_texts,
     verdict_text,
 )
 from bench.errors import BenchError
@@ -67,7 +67,7 @@ def _render(template: str, comparison: Comparison, **more: Any) -> str:
     return environment.get_template(template).render(
         sets=[_set(comparison, place, one) for place, one in enumerate(comparison.test_sets)],
         labels=[(entry.number, entry.label) for entry in comparison.entries],
-        differences=[(key, [value_text(one) for one in values]) for key, values in comparison.differences.items()],
+        differences=[(key, value_texts(values)) for key, values in comparison.differences.items()],
         keys_down=few,
         left_out=grouped(comparison.left_out),
         family=family_text(comparison),

@@ -25,5 +25,7 @@ def write_csv(comparison: Comparison) -> None:
         figures += [entry.test_set, entry.letters, entry.accuracy, *entry.interval]
         figures.append(sets[entry.test_set].samples if entry.tested else "")
         figures += [column.value(entry) for column in FIGURES]
-        values = ["" if one[place] is None else value_text(one[place]) for one in comparison.differences.values()]
+        values = [
+            "" if one[place] is None else value_text(one[place], exact=True) for one in comparison.differences.values()
+        ]
         rows.writerow(["" if one is None else one for one in [*figures, *values]])

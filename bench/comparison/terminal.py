@@ -22,6 +22,7 @@ from bench.comparison.wording import (
     runs_text,
     set_text,
     value_text,
+    value_texts,
     verdict_text,
 )
 from bench.console import print_table, stdout
@@ -192,7 +193,9 @@ def _print_differences(comparison: Comparison) -> None:
     numbers = [entry.number for entry in comparison.entries]
     room = (stdout().width - max(map(len, shown)) - _GAP * (len(numbers) + 1)) // len(numbers)
     if len(numbers) <= _FEW_ENTRIES and room >= _LEAST_ROOM:
-        rows = [[Text(key), *(Text(shorten(value_text(one), room)) for one in values)] for key, values in shown.items()]
+        rows = [
+            [Text(key), *(Text(shorten(one, room)) for one in value_texts(values))] for key, values in shown.items()
+        ]
         print_table(("key", *map(str, numbers)), rows)
     else:
         print_table(
@@ -206,8 +209,8 @@ def _values(values: Iterable[Any], numbers: Sequence[int]) -> str:
     """0.001 (1, 3), 0.003 (2): each value with its entries; of many only how many, and from where to where."""
     of_value: dict[str, list[int]] = {}
     kept = list(values)
-    for value, number in zip(kept, numbers, strict=True):
-        of_value.setdefault(value_text(value), []).append(number)
+    for text, number in zip(value_texts(kept), numbers, strict=True):
+        of_value.setdefault(text, []).append(number)
     if len(of_value) <= _MOST_VALUES:
         return ", ".join(f"{shorten(text, _LONGEST)} ({_spans(own)})" for text, own in of_value.items())
     plain = [one for one in kept if isinstance(one, int | float) and not isinstance(one, bool)]

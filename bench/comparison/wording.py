@@ -17,6 +17,7 @@ __all__ = [
     "runs_text",
     "set_text",
     "value_text",
+    "value_texts",
     "verdict_text",
 ]
 
@@ -112,14 +113,20 @@ def grouped(left_out: Sequence[LeftOut]) -> list[tuple[str, str, str, bool]]:
     ]
 
 
-def value_text(value: Any) -> str:
+def value_texts(values: Sequence[Any]) -> list[str]:
+    """The values of one key; with all their digits where shorter ones would make two of them look the same."""
+    short, exact = ([value_text(one, exact=exact) for one in values] for exact in (False, True))
+    return short if len(set(short)) == len(set(exact)) else exact
+
+
+def value_text(value: Any, *, exact: bool = False) -> str:
     """A recipe's value for people; a dash where a key is not set, or does not exist."""
     if value is None:
         return "-"
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):
-        return f"{value:.4g}"
+        return f"{value:.15g}" if exact else f"{value:.4g}"
     if isinstance(value, list):
-        return f"[{', '.join(map(value_text, value))}]"
+        return f"[{', '.join(value_text(one, exact=exact) for one in value)}]"
     return str(value) if value != "" else '""'

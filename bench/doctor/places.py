@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bench.doctor.finding import Finding, ok, problem, warning
-from bench.record import runs_folder
+from bench.record import Run, list_runs, runs_folder
+from bench.run_info import left_out, readable
 
 __all__ = ["cache_folder", "check_data", "check_disk", "check_runs"]
 
@@ -30,8 +31,12 @@ def check_runs() -> list[Finding]:
         return [problem(name, f"{place} cannot be written: {cause.strerror}", remedy)]
     if not folder.is_dir():
         return [ok(name, f"{folder} is made by the first run")]
-    count = sum(1 for _ in folder.glob("*/*/run.json"))
-    return [ok(name, f"{count:,} run{'' if count == 1 else 's'} in {folder}")]
+    damaged: list[Run] = []
+    count = sum(1 for _ in readable(list_runs(), damaged))
+    found = [ok(name, f"{count:,} run{'' if count == 1 else 's'} in {folder}")]
+    if damaged:
+        found.append(warning(name, left_out(damaged), "restore run.json from a copy, or remove the run's folder"))
+    return found
 
 
 def check_disk(*, warn_gb: float = 5.0, least_gb: float = 0.5) -> list[Finding]:

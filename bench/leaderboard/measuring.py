@@ -43,7 +43,7 @@ def measure(choice: Choice, answers: Answered | str) -> Entry:
         macro_f1=_mean(infos, "test_macro_f1"),
         auroc=_mean(infos, "test_auroc"),
         parameters=round(_mean(infos, "parameters") or 0),
-        train_seconds=round(_mean(infos, "train_seconds") or 0.0, 2),
+        train_seconds=round(sum(_mean(infos, name) or 0.0 for name in ("train_seconds", "fit_seconds")), 2),
         hardware=hardware(environment.get("machine") or {}),
         versions={k: v for k, v in (environment.get("versions") or {}).items() if k in _TOLD_VERSIONS},
         date=str(infos[-1].get("created") or "")[:10],

@@ -72,7 +72,7 @@ def score(entry: Entry) -> str:
 
 
 def time_text(entry: Entry) -> str:
-    """How long a run trained."""
+    """How long a run trained, with what is fitted before the first epoch."""
     return duration(entry.train_seconds)
 
 

@@ -140,7 +140,7 @@ def _shown(chapter: Chapter) -> dict[str, Any]:
         "about": facts.about(recorded),
         "measures": facts.measures(recorded, judged),
         "badge": facts.badge(recorded.status),
-        "curves": curve_plots(recorded.epochs, best_epoch=recorded.metrics.get("best_epoch"), prefix=chapter.prefix),
+        "curves": curve_plots(recorded.epochs, result_epoch=facts.result_epoch(recorded), prefix=chapter.prefix),
         "plots": _plots(chapter),
         "galleries": [] if judged is None else galleries(judged, album, **most),
         "folds": folds,

@@ -25,6 +25,7 @@ __all__ = [
     "mean_of_folds",
     "measures",
     "plan_rows",
+    "result_epoch",
     "siblings",
     "tiles",
 ]
@@ -164,24 +165,37 @@ def plan_rows(recorded: Recorded) -> list[tuple[str, str, str]]:
     ]
 
 
+def result_epoch(recorded: Recorded) -> int | None:
+    """The epoch whose weights were judged: the best one, or the last where the recipe keeps that, or holds out nothing to
+    choose by; None where it is not known.
+    """
+    best, last = (recorded.metrics.get(key) for key in ("best_epoch", "epochs"))
+    if not best or not last or recorded.recipe is None:
+        return None
+    chosen = recorded.recipe.train.keep == "best" and any("val_loss" in line["values"] for line in recorded.epochs)
+    return int(best if chosen else last)
+
+
 def siblings(recorded: Recorded) -> list[dict[str, Any]]:
-    """The finished runs of the same group, one a fold, where the run is one of several folds."""
+    """The finished runs of the same group, one a fold, where the run is one of several folds. Copies count once."""
     from bench.errors import BenchError
     from bench.record import Run
 
     if "fold" not in recorded.info:
         return []
-    rows = []
-    for path in recorded.run.folder.parent.glob(f"{recorded.info.get('group')}*/run.json"):
+    rows: dict[tuple[Any, Any], dict[str, Any]] = {}
+    for path in sorted(recorded.run.folder.parent.glob(f"{recorded.info.get('group')}*/run.json")):
         try:
             info = Run(path.parent).info()
         except BenchError:
             continue
         metrics = info.get("metrics") or {}
         if info.get("group") == recorded.info.get("group") and "fold" in info and "test_accuracy" in metrics:
-            rows.append({"fold": info["fold"], "seed": info.get("seed"), "own": path.parent == recorded.run.folder,
-                         "metrics": metrics, "info": info})  # fmt: skip
-    return sorted(rows, key=lambda row: (row["fold"], row["seed"]))
+            own = path.parent == recorded.run.folder
+            row = {"fold": info["fold"], "seed": info.get("seed"), "own": own, "metrics": metrics, "info": info}
+            place = row["fold"], row["seed"]
+            rows[place] = row if own else rows.get(place, row)
+    return sorted(rows.values(), key=lambda row: (row["fold"], row["seed"]))
 
 
 def mean_of_folds(rows: Sequence[Mapping[str, Any]]) -> str:

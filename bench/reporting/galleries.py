@@ -93,7 +93,8 @@ def cells(judged: Judged, album: Album | None) -> dict[str, list[list[Any]]]:
     if predictions is None:
         return {}
     chances = judged.confidences()
-    queue = [turn for turn in _turns(predictions, judged.margins()) if turn[1] < _A_CELL][:_NAMED]
+    certainty = judged.margins() if judged.pairs else chances  # of what is shown beside each sample
+    queue = [turn for turn in _turns(predictions, certainty) if turn[1] < _A_CELL][:_NAMED]
     found: dict[str, list[list[Any]]] = {}
     for _, _, sample in queue:
         full = album is not None and album.num_bytes > BUDGET
@@ -105,10 +106,10 @@ def cells(judged: Judged, album: Album | None) -> dict[str, list[list[Any]]]:
     return found
 
 
-def _turns(predictions: SavedPredictions, margin: NDArray[np.float64]) -> list[tuple[bool, int, int]]:
+def _turns(predictions: SavedPredictions, certainty: NDArray[np.float64]) -> list[tuple[bool, int, int]]:
     """(right, rank within its cell, sample) in the order in which samples get their place."""
     right = predictions.right
-    order = np.argsort(np.where(right, margin, -margin), kind="stable")  # clear mistakes, and doubtful right ones
+    order = np.argsort(np.where(right, certainty, -certainty), kind="stable")  # clear mistakes, and doubtful right ones
     counts: dict[tuple[int, int], int] = {}
     turns = []
     for sample in order.tolist():

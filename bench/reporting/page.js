@@ -56,21 +56,21 @@
     if (opened) { opened.classList.remove("open"); opened.focus(); }
   };
 
-  // Arrow keys walk over the matrix, so that the Tab key does not have to pass every cell.
+  // Arrow keys walk over the matrix, so that the Tab key does not have to pass every cell: up and down to the nearest cell
+  // of the next row, left and right along the row. Few cells of a good model have anything but the diagonal beside them.
   const steps = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
   const walk = (td, [down, right]) => {
-    let at = td;
-    do {
-      const row = at.parentElement;
-      const rows = row.parentElement.rows;
-      const next = rows[row.sectionRowIndex + down];
-      at = next && next.cells[at.cellIndex + right];
-    } while (at && at.tagName === "TD" && !at.dataset.cell);
-    if (at && at.dataset.cell) {
-      td.tabIndex = -1;
-      at.tabIndex = 0;
-      at.focus();
-    }
+    const cells = [...td.closest("tbody").querySelectorAll("td[data-cell]")].map((cell) => {
+      const rows = cell.parentElement.sectionRowIndex - td.parentElement.sectionRowIndex;
+      const columns = cell.cellIndex - td.cellIndex;
+      return { cell, ahead: rows * down + columns * right, aside: Math.abs(down ? columns : rows) };
+    }).filter((one) => one.ahead > 0);
+    const along = right ? cells.filter((one) => !one.aside) : [];
+    const [next] = (along.length ? along : cells).sort((a, b) => a.ahead - b.ahead || a.aside - b.aside);
+    if (!next) return;
+    td.tabIndex = -1;
+    next.cell.tabIndex = 0;
+    next.cell.focus();
   };
 
   const cellOf = (event) => event.target.closest("[data-cell]");

@@ -49,18 +49,20 @@ class Plot(NamedTuple):
     svg: str
 
 
-def curve_plots(epochs: Sequence[Mapping[str, Any]], *, best_epoch: float | None, prefix: str) -> list[Plot]:
-    """Loss, accuracy and learning rate over the epochs; what was not tracked is left out."""
+def curve_plots(epochs: Sequence[Mapping[str, Any]], *, result_epoch: int | None, prefix: str) -> list[Plot]:
+    """Loss, accuracy and learning rate over the epochs, with the one whose weights are the result; what was not tracked
+    is left out.
+    """
     plots = []
     for panel, (title, series, label) in _CURVES.items():
         curves = {name: _series(epochs, key) for key, name in series.items()}
         curves = {name: points for name, points in curves.items() if points}
         if not curves:
             continue
-        marked = best_epoch if panel != "lr" else None
-        draw = partial(_draw_curves, curves=curves, best_epoch=marked, label=label)
+        marked = result_epoch if panel != "lr" else None
+        draw = partial(_draw_curves, curves=curves, marked=marked, label=label)
         drawn = svg(draw, f"{prefix}-{panel}", **SIZE)
-        plots.append(Plot(title, f"The result is that of epoch {best_epoch:.0f}." if marked else "", drawn))
+        plots.append(Plot(title, f"The result is that of epoch {marked}." if marked else "", drawn))
     return plots
 
 
@@ -157,15 +159,15 @@ def _draw_bins(axes: Axes, bins: Sequence[Bin], number: int, label: str) -> None
 
 
 def _draw_curves(
-    axes: Axes, *, curves: Mapping[str, Sequence[tuple[int, float]]], best_epoch: float | None, label: str
+    axes: Axes, *, curves: Mapping[str, Sequence[tuple[int, float]]], marked: int | None, label: str
 ) -> None:
     from matplotlib.ticker import MaxNLocator
 
     for number, (name, points) in enumerate(curves.items()):
         marker = "o" if len(points) <= _FEW_EPOCHS else None
         axes.plot([x for x, _ in points], [y for _, y in points], color=hue(number), label=name, marker=marker, ms=3)
-    if best_epoch:
-        axes.axvline(best_epoch, color=QUIET, linestyle=":", linewidth=1.2)
+    if marked:
+        axes.axvline(marked, color=QUIET, linestyle=":", linewidth=1.2)
     axes.set(xlabel="epoch", ylabel=label)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     if label == "right":

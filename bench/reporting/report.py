@@ -13,7 +13,7 @@ from bench.reporting.chapter import Chapter, tell
 from bench.reporting.opening import Opener
 from bench.reporting.page import render
 from bench.reporting.reading import Recorded, read_run
-from bench.reporting.subject import Subject, find_subject
+from bench.run_names import Named, resolve
 
 if TYPE_CHECKING:
     from bench.progress import Progress
@@ -53,12 +53,12 @@ def write_report(name: str, *, output: Path | None = None, split: str | None = N
     Raises RecipeError where nothing is called so, BenchError where a run has no results of the split that is asked for
     or the file cannot be written.
     """
-    subject = find_subject(name)
+    subject = resolve(name)
     path = output or Path(f"report_{_file_name(subject.name)}.html")
     _check_place(path)
-    progress.note("reading the run" if subject.whole else f"reading {len(subject.runs)} runs")
+    progress.note("reading the run" if subject.is_run else f"reading {len(subject.runs)} runs")
     opener = Opener(progress)
-    if subject.whole:
+    if subject.is_run:
         recorded = read_run(subject.runs[0])
         chapters = [tell(recorded, opener, progress, split=split, prefix="r0", whole=True)]
         title = f"{recorded.info.get('experiment') or 'run'}: {subject.name}"
@@ -69,7 +69,7 @@ def write_report(name: str, *, output: Path | None = None, split: str | None = N
         write_text(path, text)
     except OSError as cause:
         raise _unwritable(path, cause) from cause
-    if subject.whole and split is None:
+    if subject.is_run and split is None:
         _keep(subject.runs[0], text, progress)
     return Written(path, subject.name, tuple(chapters), compared)
 
@@ -90,11 +90,11 @@ def _keep(run: Run, text: str, progress: Progress) -> None:
 
 
 def _several(
-    subject: Subject, opener: Opener, progress: Progress, split: str | None
+    subject: Named, opener: Opener, progress: Progress, split: str | None
 ) -> tuple[list[Chapter], str, dict[str, Any] | None]:
     """The comparison, and a compact chapter a run, the newest first."""
-    told, left_out = _readable(subject.runs)
-    section, compared, notes = _comparison(subject)
+    told, left_out = _readable(subject)
+    section, compared, notes = _comparison(subject, split or _split(told))
     prints = {(one.info.get("dataset") or {}).get("fingerprint") for one in told} - {None}
     if len(prints) > 1:
         notes.append(
@@ -112,29 +112,38 @@ def _several(
     return chapters, text, compared
 
 
-def _readable(runs: Sequence[Run]) -> tuple[list[Recorded], list[tuple[str, str]]]:
-    """Runs that can be told of, newest first, finished ones before the others; and the rest with the reason."""
+def _readable(subject: Named) -> tuple[list[Recorded], list[tuple[str, str]]]:
+    """Runs that can be told of, newest first, finished ones before the others; and the rest with the reason.
+
+    Reproductions are told of where their group is named.
+    """
     told, left_out = [], []
-    for run in reversed(runs):
+    for run in reversed(subject.runs):
         try:
             recorded = read_run(run)
         except BenchError as cause:
             left_out.append((run.name, str(cause)))
             continue
-        if "reproduces" in recorded.info:
+        if "reproduces" in recorded.info and subject.kind != "group":
             left_out.append((run.name, f"a reproduction of {recorded.info['reproduces']}"))
         else:
             told.append(recorded)
     return sorted(told, key=lambda one: one.status != "finished"), left_out
 
 
-def _comparison(subject: Subject) -> tuple[str, dict[str, Any] | None, list[str]]:
+def _split(told: Sequence[Recorded]) -> str:
+    """The split that is compared where none is asked for: that of the test, which trials of a search do not have."""
+    tested = any("test_accuracy" in one.metrics for one in told)
+    return "validation" if not tested and any("val_accuracy" in one.metrics for one in told) else "test"
+
+
+def _comparison(subject: Named, split: str) -> tuple[str, dict[str, Any] | None, list[str]]:
     """The comparison of the runs as HTML and as values; a note where they cannot be compared."""
     from bench.comparison import compare
     from bench.comparison.page import section
 
     try:
-        comparison = compare([subject.name])
+        comparison = compare([subject.name], split=split)
     except BenchError as cause:
         return "", None, [f"The runs cannot be compared: {cause}"]
     return section(comparison), comparison.as_json(), []

@@ -1,13 +1,14 @@
-"""The runs that a name on the command line stands for: one run, the runs of a group, or those of an experiment."""
+"""Which of the runs that a name stands for are rerun."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bench.errors import RecipeError
-from bench.record import Run, find, list_runs
+from bench.errors import BenchError, RecipeError
+from bench.record import Run
+from bench.run_names import resolve
 
-__all__ = ["Choice", "choose", "named_runs"]
+__all__ = ["Choice", "choose"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,28 +19,16 @@ class Choice:
     left_out: tuple[tuple[str, str], ...] = ()
 
 
-def named_runs(name: str) -> tuple[Run, ...]:
-    """The runs of a folder, an experiment or a group of that name, else the run of that name or start of a name.
-
-    Raises RecipeError where none or several fit.
-    """
-    known = [(run, run.info()) for run in list_runs()]
-    for key in ("experiment", "group"):
-        if several := tuple(run for run, info in known if info[key] == name):
-            return several
-    return (find(name),)
-
-
 def choose(name: str) -> Choice:
     """The runs that `bench reproduce NAME` reruns: a single one whatever its state, of several those that finished.
 
     Of an experiment, reproductions and a search's trials are left out. Raises RecipeError where none is left.
     """
-    runs = named_runs(name)
+    named = resolve(name)
+    runs = named.runs
     if len(runs) == 1:
         return Choice(runs)
-    is_group = {run.info()["group"] for run in runs} == {name}
-    reasons = [(run, _why_not(run, is_group=is_group)) for run in runs]
+    reasons = [(run, _why_not(run, is_group=named.kind == "group")) for run in runs]
     chosen = tuple(run for run, reason in reasons if not reason)
     if not chosen:
         raise RecipeError(
@@ -50,7 +39,10 @@ def choose(name: str) -> Choice:
 
 
 def _why_not(run: Run, *, is_group: bool) -> str:
-    info, status = run.info(), run.status()
+    try:
+        info, status = run.info(), run.status()
+    except (BenchError, KeyError, TypeError, AttributeError):
+        return "damaged run.json"
     if status != "finished":
         return status
     if "reproduces" in info:

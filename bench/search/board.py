@@ -158,8 +158,7 @@ class Board:
             f"{objective.metric} {_number(value)}"
             for objective, value in zip(self._objectives, trial.values or (), strict=False)
         )
-        done = sum(one.state.is_finished() for one in self._trials)
-        parts = [f"{done}/{self._total}", f"trial {trial.number} {state_of(trial)}", values, _seconds(trial)]
+        parts = [f"{len(self._told)}/{self._total}", f"trial {trial.number} {state_of(trial)}", values, _seconds(trial)]
         text = "  ".join(part for part in [*parts, _parameters(trial.params)] if part)
         error = trial.user_attrs.get("error")
         return Text(f"{text}\n    {error}" if error else text)

@@ -158,6 +158,6 @@ def latest_recipe(changes: tuple[str, ...]) -> Recipe:
         return parse((runs[-1].folder / "recipe.toml").read_text(encoding="utf-8"), path=path, changes=changes)
     if not path.is_file():
         raise RecipeError(
-            f"{path}: the recipe of the search {info['study']!r} is not there any more", hint="bench search RECIPE"
+            f"{path.resolve()}: the recipe of the search {info['study']!r} is not there", hint="bench search RECIPE"
         )
     return load(path, changes)

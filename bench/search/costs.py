@@ -11,7 +11,7 @@ import json
 import platform
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ from bench import environment
 from bench.errors import BenchError, PluginError
 from bench.registry import find
 from bench.search.objectives import COSTS
+from bench.search.structure import structure
 
 if TYPE_CHECKING:
     import torch
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["costs", "examined"]
 
 #: Raise it when what is measured changes, so that no stale figure is used.
-_VERSION = 1
+_VERSION = 2
 
 #: The exporter that weighs and times a model.
 _EXPORTER = "onnx_costs"
@@ -40,6 +41,9 @@ _EXPORTER = "onnx_costs"
 _VERSIONS = ("visionbench", "torch", "onnx", "onnxruntime", "onnxruntime-gpu")
 
 _COUNTS = ("parameters", "macs")
+
+#: Models that this process has built before: to build a large one takes a second.
+_shapes: dict[str, Any] = {}
 
 
 def costs(recipe: Recipe, plan: Plan, spec: DataSpec, *, wanted: Collection[str]) -> dict[str, float]:
@@ -58,7 +62,7 @@ def examined(recipe: Recipe, plan: Plan, spec: DataSpec, *, wanted: Collection[s
     built for such images, and BenchError where it cannot be exported.
     """
     found: dict[str, Any] = {}
-    architecture = _architecture(recipe, spec)
+    architecture = _architecture(recipe, spec) if wanted else {}
     if any(name in wanted for name in _COUNTS):
         found |= _kept({"what": "counts", **architecture}, lambda: _counts(recipe, spec))
     if "latency_ms" in wanted:
@@ -124,12 +128,11 @@ def _own_randomness() -> Iterator[None]:
 
 def _architecture(recipe: Recipe, spec: DataSpec) -> dict[str, Any]:
     """What a model's shape depends on."""
-    options = {name: value for name, value in recipe.model.options.items() if name != "pretrained"}
     plugin = find("models", recipe.model.name)
     return {
         "schema": _VERSION,
         "model": recipe.model.name,
-        "options": options,
+        "options": _shape(recipe, spec),
         "plugin": [plugin.target, plugin.distribution, plugin.version, _source(recipe.model.name, plugin.target)],
         "freeze": recipe.freeze,
         "task": spec.task,
@@ -137,6 +140,17 @@ def _architecture(recipe: Recipe, spec: DataSpec) -> dict[str, Any]:
         "channels": spec.channels,
         "image_size": spec.image_size,
     }
+
+
+def _shape(recipe: Recipe, spec: DataSpec) -> Any:
+    """The structure of the built model; its options where that cannot be told."""
+    options = {name: value for name, value in recipe.model.options.items() if name != "pretrained"}
+    key = json.dumps([recipe.model.name, options, asdict(spec)], sort_keys=True, default=str)
+    if key not in _shapes:
+        with _own_randomness():
+            built = structure(_untrained(recipe, spec))
+        _shapes[key] = options if built is None else built
+    return _shapes[key]
 
 
 def _file(recipe: Recipe) -> dict[str, Any]:

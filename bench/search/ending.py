@@ -54,9 +54,10 @@ def judge(study: Study, end: End, *, since: datetime, total: int, constraints: S
     if end == "failing" or (failed and len(failed) == len(finished)):
         latest = _latest_failures(trials, since) or failed
         many = "the only trial" if len(latest) == 1 else f"the latest {len(latest)} trials"
+        again = "repeat the command" if len(finished) < total else "ask for more --trials"
         raise BenchError(
             f"search {study.study_name}: {many} failed: {common_cause(latest)}",
-            hint="correct the cause, then repeat the command; --new starts afresh",
+            hint=f"correct the cause, then {again}; --new starts afresh",
         )
     if finished and not usable(study):
         _nothing_usable(study, constraints)
@@ -64,20 +65,21 @@ def judge(study: Study, end: End, *, since: datetime, total: int, constraints: S
 
 def _nothing_usable(study: Study, constraints: Sequence[Constraint]) -> None:
     from bench.search.front import nearest
+    from bench.search.wording import setting
 
     trial = nearest(study)
     if trial is None:
         raise BenchError(
-            f"search {study.study_name}: no trial has come to its end yet; all were pruned",
+            f"search {study.study_name}: no trial has come to its end: all were pruned, or have failed",
             hint="more trials (--trials), or a milder pruner (search.pruner)",
         )
     limits = {str(constraint): constraint for constraint in constraints}
     missed = [_missed(name, value, limits.get(name)) for name, value in trial.constraints.items() if value > 0]
-    values = ", ".join(f"{name} = {value}" for name, value in trial.params.items())
+    values = ", ".join(f"{name} = {setting(value)}" for name, value in trial.params.items())
     raise BenchError(
         f"search {study.study_name}: no trial satisfies its constraints; the nearest is trial {trial.number} "
         f"({'; '.join(missed)}) with {values}",
-        hint="loosen search.constraints, or widen search.space towards cheaper models",
+        hint="loosen search.constraints, or widen search.space towards cheaper models, and begin again with --new",
     )
 
 

@@ -12,7 +12,18 @@ if TYPE_CHECKING:
     from optuna import Study
     from optuna.trial import FrozenTrial
 
-__all__ = ["feasible", "front", "hypervolume", "knee", "losses", "metric_names", "nearest", "reference_point", "usable"]
+__all__ = [
+    "feasible",
+    "front",
+    "hypervolume",
+    "knee",
+    "losses",
+    "metric_names",
+    "nearest",
+    "reference_point",
+    "usable",
+    "validation_losses",
+]
 
 
 def metric_names(study: Study) -> tuple[str, ...]:
@@ -47,13 +58,25 @@ def losses(study: Study, trial: FrozenTrial) -> tuple[float, ...]:
 def front(study: Study) -> list[FrozenTrial]:
     """The usable trials that no other one beats in every objective, best in the first objective first.
 
-    With one objective that is the best trial. Of trials with the same values the first one stands for all.
+    With one objective that is the best trial. Of trials with the same values the one with the lower validation loss
+    stands for all, then the first one.
     """
-    points: dict[tuple[float, ...], FrozenTrial] = {}
+    points: dict[tuple[float, ...], list[FrozenTrial]] = {}
     for trial in usable(study):
-        points.setdefault(losses(study, trial), trial)
-    kept = [point for point in points if not any(_dominates(other, point) for other in points)]
-    return [points[point] for point in sorted(kept)]
+        points.setdefault(losses(study, trial), []).append(trial)
+    kept = [points[point] for point in sorted(points) if not any(_dominates(other, point) for other in points)]
+    known = validation_losses([trial for equal in kept if len(equal) > 1 for trial in equal])
+    return [min(equal, key=lambda trial: (known.get(trial.number, math.inf), trial.number)) for equal in kept]
+
+
+def validation_losses(trials: Sequence[FrozenTrial]) -> dict[int, float]:
+    """Number -> the validation loss that a trial's run has recorded, as far as the runs are there."""
+    from bench.record import list_runs
+
+    runs = {run.name: run for run in list_runs()} if trials else {}
+    found = {one.number: runs[name] for one in trials if (name := one.user_attrs.get("run")) in runs}
+    metrics = {number: run.info().get("metrics") or {} for number, run in found.items()}
+    return {number: float(values["val_loss"]) for number, values in metrics.items() if "val_loss" in values}
 
 
 def knee(study: Study) -> FrozenTrial:

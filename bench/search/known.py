@@ -21,18 +21,15 @@ def find_study(name: str | None = None, *, experiment: str | None = None, storag
     work.
     """
     import optuna
-    from sqlalchemy.engine import make_url
 
-    from bench.search.storage import default_url, open_storage, sqlite_path
+    from bench.search.storage import missing_file, open_storage
     from bench.search.storage_errors import displayed, translated
     from bench.search.study import find_studies
 
-    if storage_url is None:
-        path = sqlite_path(make_url(default_url()))
-        if path is None or not path.is_file():
-            raise BenchError(
-                f"no search has been started yet: {path} is not there", hint="bench search RECIPE starts one"
-            )
+    if (missing := missing_file(storage_url)) is not None:
+        raise BenchError(
+            f"no search has been started yet: {missing} is not there", hint="bench search RECIPE starts one"
+        )
     storage = open_storage(storage_url)
     with translated(storage.engine.url):
         known = optuna.get_all_study_summaries(storage, include_best_trial=False)

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.search.storage_errors import deleted_file
+
 if TYPE_CHECKING:
     from optuna import Study
     from sqlalchemy import Engine
@@ -66,6 +68,8 @@ def _file_lock(engine: Engine, name: str, timeout_s: float) -> Iterator[None]:
     from filelock import FileLock
 
     path = Path(str(engine.url.database).removeprefix("file:"))
+    if name and not path.exists():  # an open connection would go on writing to what nobody can find any more
+        raise deleted_file(path)
     path = path.with_name(f"{path.name}.claim.lock" if name else f"{path.name}.lock")
     os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o666))  # FileLock would wait where nothing can ever be written
     with FileLock(path, timeout=timeout_s, poll_interval=0.005):

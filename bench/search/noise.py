@@ -48,20 +48,22 @@ class Noise:
     def text(self) -> str:
         """One or two sentences for people."""
         counts = f"{self.gained} and {self.lost} of {self.samples:,} validation samples are right in only one of them"
-        verdict = (
-            f"Trial {self.second}, the second best, is within the noise of trial {self.best}"
-            if self.within
-            else f"Trial {self.best} is better than trial {self.second}, the second best"
-        )
+        if self.within:
+            verdict = f"Trial {self.second}, the second best, is within the noise of trial {self.best}"
+        elif self.gained > self.lost:
+            verdict = f"Trial {self.best} is better than trial {self.second}, the second best"
+        else:  # the metric was another one
+            verdict = f"Trial {self.second}, the second best, has more right answers than trial {self.best}"
         many = f", {self.adjusted:.2g} adjusted for {self.compared} comparisons" if self.compared > 1 else ""
         rest = (
             f" {self.indistinct} of {self.compared} other trials cannot be told from it." if self.compared > 1 else ""
         )
         return f"{verdict}: {counts} (McNemar p = {self.p_value:.2g}{many}).{rest}"
 
-    def as_json(self) -> dict[str, Any]:
-        """All fields, and the sentences."""
-        return {**asdict(self), "within": self.within, "text": self.text}
+    def as_json(self, *, first_runs: bool = False) -> dict[str, Any]:
+        """All fields, and the sentences; with `first_runs` they say that each trial has more runs than the one compared."""
+        text = f"{self.text} By the first run of each trial." if first_runs else self.text
+        return {**asdict(self), "within": self.within, "text": text}
 
 
 def noise(ranked: Sequence[FrozenTrial], runs: Mapping[int, Run]) -> Noise | None:

@@ -57,7 +57,7 @@ def figures(summary: Mapping[str, Any]) -> dict[str, tuple[str, str, str]]:
         found["history"] = ("History", f"{name_of(name).capitalize()} by trial.", history_plot(summary, index))
     text = "Which parameters decide whether a trial is among the best (PED-ANOVA); shares of 100 %."
     found["importances"] = ("Importances", text, importances_plot(summary))
-    text = "What the trials reported after each epoch; pruning judges these curves."
+    text = "What the trials reported on the way; pruning judges these curves."
     found["curves"] = ("Curves", text, curves_plot(summary))
     text = (
         "A line a trial, through its parameters to its objectives: the stronger, the better; the chosen ones in orange."

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bench.search.plots import Summary, all_keys, spans_decades, valued
-from bench.search.wording import is_share, name_of
+from bench.search.wording import name_of, value_text
 from bench.svg import INK, LINE, QUIET, hue, svg
 from bench.words import shorten
 
@@ -78,7 +78,7 @@ class _Column:
         """(place, text): the ends of numbers, every word."""
         if not self._numeric:
             return [(self.place(word), shorten(word, 16)) for word in self._words[:12]]
-        texts = [f"{100 * v:.2f} %" if is_share(self.name) else f"{v:,.4g}" for v in (self._low, self._high)]
+        texts = [value_text(self.name, v) for v in (self._low, self._high)]
         return [(0.5, texts[0])] if self._low == self._high else [(0.0, texts[0]), (1.0, texts[1])]
 
 

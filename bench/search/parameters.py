@@ -78,7 +78,10 @@ def draw(parameter: Parameter, trial: BaseTrial) -> Any:
         return put(option.value, {inner.path: draw(inner, trial) for inner in option.inner})
     if spec.form == "int":
         return trial.suggest_int(name, int(spec.low), int(spec.high), step=int(spec.step or 1), log=spec.log)
-    return trial.suggest_float(name, spec.low, spec.high, step=spec.step, log=spec.log)
+    drawn = trial.suggest_float(name, spec.low, spec.high, step=spec.step, log=spec.log)
+    return (
+        drawn if spec.step is None else spec.nth(round((drawn - spec.low) / spec.step))
+    )  # 0.3, not 0.30000000000000004
 
 
 def put(value: Any, inner: Mapping[Path, Any]) -> Any:

@@ -134,7 +134,8 @@ def curves_plot(summary: Summary) -> str | None:
                       label=None if label in labelled else label)  # fmt: skip
             labelled.add(label)
         metric = summary["objectives"][0]["metric"]
-        axes.set(xlabel="epoch", ylabel=name_of(metric))
+        by_runs = any("0" in row["curve"] for row in shown)  # epochs are counted from 1
+        axes.set(xlabel="seeds and folds" if by_runs else "epoch", ylabel=name_of(metric))
         _scale(axes, "y", [v for row in shown for v in row["curve"].values()], metric)
         _whole_numbers(axes)
         _legend(axes)

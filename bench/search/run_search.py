@@ -24,7 +24,8 @@ from bench.search.ray_engine import started
 from bench.search.samplers import EXHAUSTIVE, make_sampler
 from bench.search.shared import Shared
 from bench.search.space import Space, parse_space
-from bench.search.storage import open_storage
+from bench.search.storage import missing_file, open_storage
+from bench.search.storage_errors import deleted_file
 from bench.search.study import finished, open_study
 from bench.search.tracking import publish
 from bench.search.winner import choose, retrain
@@ -114,6 +115,8 @@ def work_alone(recipe: Recipe, *, storage_url: str | None, deadline: float | Non
     """What one of several workers does. The parent has checked the recipe and made the study."""
     total = recipe.search.trials
     setting = Setting(recipe, parse_space(recipe), objectives(recipe), constraints(recipe), total)
+    if (missing := missing_file(storage_url)) is not None:
+        raise deleted_file(missing)
     study = open_study(open_storage(storage_url), recipe, setting.space, setting.objectives)
     shared = Shared(recipe, progress=BoardProgress(board), threads=threads)
     return _work(study, setting, shared, deadline=deadline, board=board)
@@ -142,10 +145,14 @@ def _say(study: Study, setting: Setting, progress: Progress) -> None:
     progress.note(f"search {study.study_name}: {setting.total} trials, {setting.recipe.search.sampler}{combinations}")
     progress.note(f"objectives: {goals}" + "".join(f"; {limit}" for limit in setting.constraints))
     if done >= setting.total:
-        progress.note(f"all of its {setting.total} trials are finished; --trials N asks for more, --new starts afresh")
+        all_of = f"all of its {done} trials are" if done > 1 else "its only trial is"
+        progress.note(f"{all_of} finished; --trials N asks for more, --new starts afresh")
     elif known:
         waiting = len(known) - done
-        progress.note(f"going on after {done} trials" + (f"; {waiting} unfinished are taken up" if waiting else ""))
+        progress.note(
+            f"going on after {done} trials"
+            + (f"; {waiting} unfinished {'is' if waiting == 1 else 'are'} taken up" if waiting else "")
+        )
 
 
 def _run(

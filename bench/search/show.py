@@ -15,6 +15,7 @@ from bench.search.wording import (
     counts,
     missed_text,
     name_of,
+    none_text,
     params_text,
     pruning,
     reference_text,
@@ -36,7 +37,7 @@ _COLUMNS = 79
 _BAR = 24
 _MOST_ROWS = 12
 _MOST_PARAMETERS = 8
-_STATE_STYLES = {"best": "green", "knee": "magenta"}
+_STYLES = {"best": "green", "knee": "magenta", "best/knee": "green"}
 
 
 def show(study: Study, *, html: Path | None = None, as_json: bool = False) -> None:
@@ -97,10 +98,10 @@ def _print_chosen(summary: Mapping[str, Any]) -> None:
     table: list[tuple[str | Text, ...]] = []
     for number in kept:
         row = rows[number]
-        mark = "knee" if number == summary["knee"] else "best" if number == summary["best"] else ""
+        mark = "/".join(which for which in ("best", "knee") if number == summary[which])
         values = [value_text(name, value) for name, value in zip(names, row["values"], strict=True)]
         cost = duration(row["seconds"]) if row["seconds"] is not None else ""
-        table.append((str(number), *values, cost, Text(mark, style=_STATE_STYLES.get(mark, ""))))
+        table.append((str(number), *values, cost, Text(mark, style=_STYLES.get(mark, ""))))
     heads = ["trial", *map(_head, names), "time", ""]
     room = _COLUMNS - max(sum(_widths(heads, table)) + 2 * len(heads), 0)
     if room >= 16:  # noqa: PLR2004  # less says nothing
@@ -114,7 +115,7 @@ def _print_chosen(summary: Mapping[str, Any]) -> None:
 def _print_nearest(summary: Mapping[str, Any]) -> None:
     found = summary["nearest"]
     if found is None:
-        _say("no trial has come to its end yet")
+        _say(none_text(summary["states"]))
         return
     _say(
         f"no trial satisfies every constraint; trial {found['number']} comes nearest and misses {missed_text(found['constraints'])}",

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
     from sqlalchemy.engine import URL
 
-__all__ = ["GRACE_S", "HEARTBEAT_S", "default_url", "open_storage", "sqlite_path"]
+__all__ = ["GRACE_S", "HEARTBEAT_S", "default_url", "missing_file", "open_storage", "sqlite_path"]
 
 #: A running trial's process says so this often, and counts as gone after this long without a word.
 HEARTBEAT_S, GRACE_S = 10, 60
@@ -63,6 +63,13 @@ def open_storage(url: str | None = None, *, locked_s: float = _LOCKED_S) -> RDBS
                 return _optuna_storage(place, options)
         finally:
             engine.dispose()
+
+
+def missing_file(url: str | None = None) -> Path | None:
+    """The file of an sqlite storage that is not there, for who only wants to read it. Raises BenchError as above."""
+    place = _address(url or default_url())
+    path = None if place.query.get("uri") else sqlite_path(place)
+    return path if path is not None and not path.is_file() else None
 
 
 def sqlite_path(place: URL) -> Path | None:

@@ -11,9 +11,12 @@ from bench.errors import BenchError
 from bench.tracking.store import without_password
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from sqlalchemy.engine import URL
 
 __all__ = [
+    "deleted_file",
     "displayed",
     "is_transient",
     "kind_of",
@@ -138,6 +141,14 @@ def missing_driver(place: URL, cause: Exception) -> BenchError:
     backend = place.get_backend_name()
     package = "'visionbench[postgres]'" if backend == "postgresql" else "pymysql"
     return BenchError(f"{displayed(place)}: no driver for {backend}: {cause}", hint=f"pip install {package}")
+
+
+def deleted_file(path: Path) -> BenchError:
+    """The error for a file that was there when the search began."""
+    return BenchError(
+        f"{path}: the search's storage was deleted or moved while it was in use",
+        hint="put it back and repeat the command; without it, a new study begins. Recorded runs are still there",
+    )
 
 
 def unusable_file(place: URL) -> BenchError:

@@ -14,6 +14,7 @@ from bench.errors import RecipeError
 from bench.record import new_group
 from bench.search.claim import counted
 from bench.search.locking import locked
+from bench.search.objectives import constraints
 from bench.search.storage_errors import translated
 from bench.search.sweeping import sweep
 
@@ -87,7 +88,23 @@ def _facts(recipe: Recipe, space: Space, objectives: Sequence[Objective]) -> dic
         "space": described,
         "metrics": [{"metric": one.metric, "direction": one.direction} for one in objectives],
         "recipe": fixed,
+        "judged": _judged(recipe, objectives),
         "digest": digest,
+    }
+
+
+def _judged(recipe: Recipe, objectives: Sequence[Objective]) -> dict[str, Any]:
+    """What a trial's values hang on beside its training, and whether they will do: the same for all trials."""
+    limits = constraints(recipe)
+    measured = {one.metric for one in objectives} | {one.metric for one in limits}
+    latency = recipe.search.latency.model_dump() if {"latency_ms", "size_mb"} & measured else {}
+    if "latency_ms" not in measured:
+        latency = {name: value for name, value in latency.items() if name == "precision"}
+    seeds = ", ".join(map(str, recipe.seeds))
+    return {
+        "search.constraints": sorted(map(str, limits)),
+        **{f"search.latency.{name}": value for name, value in latency.items()},
+        "a trial is": f"the mean over seeds {seeds} and folds" if recipe.search.pruner == "wilcoxon" else "one run",
     }
 
 
@@ -122,6 +139,10 @@ def _differences(found: Mapping[str, Any], facts: Mapping[str, Any], space: Spac
         return [f"the study is of version {found.get('schema')} of this program's studies, this is version {SCHEMA}"]
     texts = [f"space {text}" for text in space.difference(space_from_json(found["space"]))]
     texts += _compared(found["recipe"], facts["recipe"])
+    judged = found.get("judged") or {}  # older studies do not carry it
+    texts += _compared(
+        *({key: one[key] for key in judged.keys() & facts["judged"]} for one in (judged, facts["judged"]))
+    )
     metrics = [", ".join(f"{m['metric']} ({m['direction']})" for m in one["metrics"]) for one in (found, facts)]
     if metrics[0] != metrics[1]:
         texts.append(f"metrics: {metrics[1]}, was {metrics[0]}")

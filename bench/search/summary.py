@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import statistics
 import warnings
 from collections import Counter
@@ -44,6 +45,9 @@ _FEWEST_TRIALS = 10
 
 _MOST_CAUSES = 3
 
+#: What tells the runs of one trial apart.
+_PART = re.compile(r"(-f\d+)?-s\d+$")
+
 
 def summarise(study: Study) -> dict[str, Any]:
     """Everything about a study: trials, states, time, front or best, knee, noise, importances, history, winner.
@@ -53,11 +57,13 @@ def summarise(study: Study) -> dict[str, Any]:
     trials = counted(study)
     folders = {run.name: run for run in record.list_runs()}
     runs = {one.number: folders[name] for one in trials if (name := one.user_attrs.get("run")) in folders}
+    parts = _parts(runs, folders)
+    most = max(map(len, parts.values()), default=1)
     best = by_first_metric(study)
     best_front = front(study)
     several = len(study.directions) > 1
     closest = nearest(study) if not best_front else None
-    rows = [_trial(one, runs.get(one.number)) for one in trials]
+    rows = [_trial(one, parts.get(one.number, []), most) for one in trials]
     found = noise(best, runs)
     return {
         "study": study.study_name,
@@ -71,7 +77,7 @@ def summarise(study: Study) -> dict[str, Any]:
         "knee": knee(study).number if several and best_front else None,
         "hypervolume": _hypervolume(study) if several and best_front else None,
         "nearest": None if closest is None else {"number": closest.number, "constraints": dict(closest.constraints)},
-        "noise": found.as_json() if found else None,
+        "noise": found.as_json(first_runs=most > 1) if found else None,
         "importances": _importances(study),
         "history": _history(study),
         "causes": _causes(trials, runs),
@@ -98,7 +104,15 @@ def _states(trials: Sequence[FrozenTrial]) -> dict[str, int]:
     return {state: counts[state] for state in STATES}
 
 
-def _trial(trial: FrozenTrial, run: Run | None) -> dict[str, Any]:
+def _parts(first: Mapping[int, Run], folders: Mapping[str, Run]) -> dict[int, list[Run]]:
+    """All runs of each trial: under the pruner for seeds and folds there are several, whose names begin alike."""
+    begun: dict[str, list[Run]] = {}
+    for name, run in folders.items():
+        begun.setdefault(_PART.sub("", name), []).append(run)
+    return {number: begun[_PART.sub("", run.name)] for number, run in first.items()}
+
+
+def _trial(trial: FrozenTrial, runs: Sequence[Run], most: int) -> dict[str, Any]:
     curve = {str(step): value for step, value in curve_of(trial).items() if math.isfinite(value)}
     return {
         "number": trial.number,
@@ -110,15 +124,16 @@ def _trial(trial: FrozenTrial, run: Run | None) -> dict[str, Any]:
         "seconds": trial.duration.total_seconds() if trial.duration else None,
         "run": trial.user_attrs.get("run"),
         "curve": curve,
-        **_lengths(trial, run),
+        **_lengths(trial, runs, most),
     }
 
 
-def _lengths(trial: FrozenTrial, run: Run | None) -> dict[str, int | None]:
-    """Epochs that were trained, and that the plan asked for."""
-    trained = len({line["epoch"] for line in run.epochs()}) if run else len(curve_of(trial))
+def _lengths(trial: FrozenTrial, runs: Sequence[Run], most: int) -> dict[str, int | None]:
+    """Epochs that were trained, and that the plan asked for in as many runs as a trial has."""
+    trained = sum(len({line["epoch"] for line in run.epochs()}) for run in runs) if runs else len(curve_of(trial))
     try:
-        planned = json.loads((run.folder / "plan.json").read_text(encoding="utf-8"))["epochs"] if run else None
+        plan = runs[0].folder / "plan.json" if runs else None
+        planned = most * json.loads(plan.read_text(encoding="utf-8"))["epochs"] if plan else None
     except (OSError, ValueError, KeyError):
         planned = None
     return {"epochs": trained, "planned_epochs": planned}

@@ -91,21 +91,27 @@ def _begin(
 
 
 def _broken(job: Job) -> str | None:
-    """Measure the costs that count; the constraints among them that the model breaks, in words."""
-    wanted = {one.metric for one in job.objectives if one.is_cost}
-    wanted |= {one.metric for one in job.constraints if one.is_cost}
-    if not wanted:
-        return None
-    known = job.frozen.user_attrs.get("costs", {})
-    if not wanted <= set(known):
-        from bench.search.costs import costs
+    """Measure the costs that count; the constraints among them that the model breaks, in words.
 
-        plan = job.shared.outline(job.recipe, job.data)
-        known = costs(job.recipe, plan, job.data.spec, wanted=wanted)
-        job.trial.set_user_attr("costs", known)
-    job.costs = dict(known)
-    broken = _constrain(job, job.costs)
-    return ", ".join(f"{one}: {job.costs[one.metric]:.4g}" for one in broken) or None
+    What has constraints comes first: a model that breaks one needs no other measurement.
+    """
+    job.costs = dict(job.frozen.user_attrs.get("costs", {}))
+    for some in (job.constraints, job.objectives):
+        _measure(job, {one.metric for one in some if one.is_cost})
+        if broken := _constrain(job, job.costs):
+            return ", ".join(f"{one}: {job.costs[one.metric]:.4g}" for one in broken)
+    return None
+
+
+def _measure(job: Job, wanted: set[str]) -> None:
+    """Add costs that are not known yet to the trial's."""
+    if wanted <= set(job.costs):
+        return
+    from bench.search.costs import costs
+
+    plan = job.shared.outline(job.recipe, job.data)
+    job.costs |= costs(job.recipe, plan, job.data.spec, wanted=wanted)
+    job.trial.set_user_attr("costs", job.costs)
 
 
 def _constrain(job: Job, metrics: Mapping[str, float]) -> list[Constraint]:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from bench import record
 from bench.errors import BenchError
-from bench.search.front import front, knee, losses, metric_names, nearest, usable
+from bench.search.front import front, knee, losses, metric_names, nearest, usable, validation_losses
 from bench.search.objectives import COSTS
-from bench.search.wording import missed_text
+from bench.search.wording import missed_text, none_text
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -61,14 +62,12 @@ def by_first_metric(study: Study) -> list[FrozenTrial]:
     first = next((index for index, name in enumerate(names) if name not in COSTS), 0)
     trials = usable(study)
     values = {one.number: losses(study, one) for one in trials}
-    tied = {value for value in values.values() if list(values.values()).count(value) > 1}
-    runs = {run.name: run for run in record.list_runs()} if tied else {}
+    often = Counter(values.values())
+    known = validation_losses([one for one in trials if often[values[one.number]] > 1])
 
     def rank(trial: FrozenTrial) -> tuple[Any, ...]:
         point = values[trial.number]
-        run = runs.get(trial.user_attrs.get("run", "")) if point in tied else None
-        loss = (run.info().get("metrics") or {}).get("val_loss", float("inf")) if run else float("inf")
-        return point[first], point, loss, trial.number
+        return point[first], point, known.get(trial.number, float("inf")), trial.number
 
     return sorted(trials, key=rank)
 
@@ -85,7 +84,7 @@ def winning_recipe(study: Study, trial: FrozenTrial, recipe: Recipe | None = Non
     """A trial's recipe as one that runs by itself: its parameters, the seeds of [search], and no [search].
 
     It is that of the trial's run; where there is none, `recipe` (default: that of any other trial) with the trial's
-    parameters. Raises BenchError where no recipe is left.
+    parameters. The seeds are `recipe`'s where it is given. Raises BenchError where no recipe is left.
     """
     import tomlkit
 
@@ -98,7 +97,7 @@ def winning_recipe(study: Study, trial: FrozenTrial, recipe: Recipe | None = Non
     document = tomlkit.parse(searched.text)
     document.pop("search", None)
     document["experiment"] = searched.experiment
-    document["seeds"] = list(searched.search.seeds)
+    document["seeds"] = list((recipe or searched).search.seeds)
     return parse(tomlkit.dumps(document), path=searched.path)
 
 
@@ -116,7 +115,8 @@ def retrain(recipe: Recipe, study: Study, trial: FrozenTrial, progress: Progress
     folder = record.runs_folder()
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / f".winner-{final.digest[:16]}.lock"):
-        runs = retrained(study, trial) or _finished(final)
+        known = retrained(study, trial)
+        runs = known if {run.info()["seed"] for run in known} == set(final.seeds) else _finished(final)
         if not runs:
             begun = stages.unfinished(final)
             progress.note(f"retraining trial {trial.number} with seeds {', '.join(map(str, final.seeds))}")
@@ -211,7 +211,8 @@ def _note(study: Study, trial: FrozenTrial, runs: list[Run], progress: Progress)
 def _why_none(study: Study) -> str:
     closest = nearest(study)
     if closest is None:
-        return f"{study.study_name}: no trial has come to its end yet"
+        states = Counter(trial.state.name for trial in study.get_trials(deepcopy=False))
+        return f"{study.study_name}: {none_text({'pruned': states['PRUNED'], 'failed': states['FAIL']})}"
     return (
         f"{study.study_name}: no trial satisfies every constraint; trial {closest.number} comes nearest and misses "
         f"{missed_text(closest.constraints)}"

@@ -12,6 +12,7 @@ __all__ = [
     "is_share",
     "missed_text",
     "name_of",
+    "none_text",
     "params_text",
     "pruning",
     "setting",
@@ -46,6 +47,12 @@ def value_text(metric: str, value: float) -> str:
 def setting(value: Any) -> str:
     """A parameter's value: numbers with four digits, words as they are."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def none_text(states: Mapping[str, int]) -> str:
+    """Why there is no best trial, from how many were pruned and have failed."""
+    ended = [f"{states[name]:,} {name}" for name in ("pruned", "failed") if states[name]]
+    return f"no trial has come to its end: {', '.join(ended)}" if ended else "no trial has come to its end yet"
 
 
 def params_text(params: Mapping[str, Any]) -> str:

@@ -64,7 +64,7 @@ def open_state(client: MlflowClient, run: Run, uri: str) -> dict[str, Any]:
 def _find_or_create(client: MlflowClient, run: Run, uri: str) -> dict[str, Any]:
     from mlflow.entities import ViewType
 
-    info = run.info()
+    info = run.info("id", "created")
     experiment = experiment_of(client, info["experiment"], uri)
     mine = f"tags.`visionbench.id` = '{info['id']}'"
     found = client.search_runs([experiment], mine, run_view_type=ViewType.ALL, max_results=1)

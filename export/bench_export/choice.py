@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from bench.errors import BenchError
 from bench.record import Run, list_runs, runs_folder
+from bench.run_info import left_out, readable
 from bench.tables import larger_is_better
 
 __all__ = ["Choice", "Objective", "best_run", "objective_of", "winning_run"]
@@ -55,18 +56,22 @@ def objective_of(info: dict[str, Any]) -> Objective:
 def best_run() -> Choice:
     """The best finished run of the experiment that was worked on last. Raises BenchError where there is none.
 
-    Trials of a search were never tested, and reproductions show nothing new: neither is a candidate.
+    Trials of a search were never tested, and reproductions show nothing new: neither is a candidate. The reason names
+    runs whose run.json is damaged.
     """
-    known = [(run, info) for run in list_runs() if not {"trial", "reproduces"} & (info := run.info()).keys()]
+    damaged: list[Run] = []
+    known = [one for one in readable(list_runs(), damaged) if not {"trial", "reproduces"} & one[1].keys()]
+    also = f"; {left_out(damaged)}" if damaged else ""
     finished = [(run, info) for run, info in known if info["status"] == "finished"]
     if not finished:
         stopped = f"; {len(known)} are not finished" if known else ""
         raise BenchError(
-            f"no finished run in {runs_folder()}{stopped}",
+            f"no finished run in {runs_folder()}{stopped}{also}",
             hint="bench run RECIPE, or --resume for one that was stopped" if known else "bench run RECIPE",
         )
     experiment = finished[-1][1]["experiment"]
-    return _best([(run, info) for run, info in finished if info["experiment"] == experiment], experiment)
+    best = _best([(run, info) for run, info in finished if info["experiment"] == experiment], experiment)
+    return replace(best, reason=best.reason + also)
 
 
 def winning_run(which: Literal["best", "knee", "fastest"]) -> Choice:

@@ -49,6 +49,17 @@ def test_runs_groups_experiments_and_folders_go_by_name(recorded: Recorder, tmp_
     assert len(compare(["toys", "other", f"{A}-s0"]).entries) == 2  # nothing twice
 
 
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_seed_named_beside_its_group_stays_in_it_and_that_is_said(recorded: Recorder, *, is_first: bool) -> None:
+    for seed in range(3):
+        recorded(GOOD, group=A, seed=seed)
+    names = [f"{A}-s1", A]
+    found = compare(names if is_first else names[::-1])
+    assert [len(entry.runs) for entry in found.entries] == [3]
+    assert [(one.name, one.reason) for one in found.left_out] == [(f"{A}-s1", f"is compared as part of {A}")]
+    assert compare([f"{A}-s1", f"{A}-s1"]).left_out == ()
+
+
 def test_seeds_that_are_named_themselves_are_entries(recorded: Recorder) -> None:
     for seed in range(2):
         recorded(GOOD, group=A, seed=seed)
@@ -80,6 +91,11 @@ def test_seeds_are_one_entry_with_a_t_interval_and_mean_costs(recorded: Recorder
     assert (entry.accuracy, *entry.interval) == pytest.approx((mean, low, high))
     assert entry.costs.train_seconds == 20
     assert entry.costs.parameters == 100
+
+
+def test_a_model_in_closed_form_takes_the_time_of_its_fit(recorded: Recorder) -> None:
+    recorded(GOOD, metrics={"train_seconds": 0.5, "fit_seconds": 232.5})
+    assert compare(["toys"]).entries[0].costs.train_seconds == 233
 
 
 def test_labels_tell_runs_of_one_recipe_apart(recorded: Recorder) -> None:
@@ -268,6 +284,33 @@ def test_a_reproduction_is_no_further_evidence_unless_it_is_named(recorded: Reco
     assert [entry.name for entry in compare([again.name]).entries] == [again.name]
 
 
+def test_reproductions_are_entries_where_their_group_is_named(recorded: Recorder) -> None:
+    """Naming the group is naming them: nothing is said to be left out until it is named."""
+    for seed in range(2):
+        recorded(GOOD, group=A, seed=seed)
+        recorded(FAIR, group=B, seed=seed, reproduces=f"{A}-s{seed}")
+    found = compare([A, B])
+    assert [(entry.name, len(entry.runs)) for entry in found.entries] == [(A, 2), (B, 2)]
+    assert reasons(found) == {}
+
+
+def test_a_start_that_trials_of_one_search_share_names_them(recorded: Recorder) -> None:
+    for number in range(9, 12):
+        recorded(GOOD, group=A, trial=number, study="find")
+    recorded(FAIR, group=B)
+    assert [entry.name for entry in compare([f"{A}-t001"]).entries] == [f"{A}-t0010-s0", f"{A}-t0011-s0"]
+
+
+def test_the_same_group_in_two_experiments_is_told_apart(recorded: Recorder) -> None:
+    for experiment in ("toys", "copied"):
+        for seed in range(2):
+            recorded(GOOD, group=A, seed=seed, experiment=experiment)
+    with pytest.raises(RecipeError, match=rf"fits 4 runs: copied/{A} \(2 runs\), toys/{A} \(2 runs\)"):
+        compare([A])
+    (entry,) = compare([f"toys/{A}"]).entries
+    assert {run.folder.parent.name for run in entry.runs} == {"toys"}
+
+
 def test_trials_are_entries_only_where_they_are_named(recorded: Recorder) -> None:
     trials = [recorded(GOOD, group=A, trial=number, study="find") for number in range(3)]
     winner = recorded(FAIR, group=B, study="find", winner=1)
@@ -305,6 +348,14 @@ def test_only_keys_that_differ_are_listed_with_the_core_s_defaults(recorded: Rec
         "augment.crop.p": (0.5, 1.0),
         "optimizer.lr": (0.001, 0.01),
     }
+
+
+def test_what_the_plans_made_of_auto_is_a_difference(recorded: Recorder) -> None:
+    """One recipe may have been trained in two precisions, as each run's calibration chose."""
+    for group, precision in ((A, "bf16"), (B, "fp32"), (C, "fp32")):
+        run = recorded(GOOD, group=group, text='[compute]\nprecision = "auto"\n')
+        write_json(run.folder / "plan.json", {"precision": precision, "threads": 2, "device": "cpu"})
+    assert compare(["toys"]).differences == {"compute.precision": ("bf16", "fp32", "fp32")}
 
 
 @pytest.mark.parametrize("content", [None, "a = ["])

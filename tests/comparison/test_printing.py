@@ -123,6 +123,15 @@ def test_csv_has_plain_numbers_and_the_keys_that_differ() -> None:
     assert rows[2]["optimizer.lr"] == "0.01"
 
 
+def test_values_that_look_alike_are_shown_with_all_their_digits(recorded: Recorder) -> None:
+    for group, rate in ((A, 0.00123456), (B, 0.00123461), (C, 0.00123461)):
+        recorded(np.arange(300) < 290, group=group, text=RECIPE.format(width=8, lr=rate))
+    assert re.search(r"optimizer.lr +0.00123456 +0.00123461 +0.00123461", on_terminal("toys", width=120))
+    assert re.search(r"optimizer.lr +0.00123456 \(1\), 0.00123461 \(2-3\)", on_terminal("toys", width=60))
+    rows = list(csv.DictReader(io.StringIO(run("toys", "--csv").stdout)))
+    assert [float(row["optimizer.lr"]) for row in rows] == [0.00123456, 0.00123461, 0.00123461]
+
+
 def test_json_and_csv_exclude_each_other() -> None:
     from click import UsageError
 

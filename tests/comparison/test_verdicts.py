@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import shutil
 from collections.abc import Callable
 
 import numpy as np
@@ -137,6 +138,28 @@ def test_seeds_that_agree_prove_nothing_on_few_images(recorded: Recorder) -> Non
     assert verdict.p == over_images_part.p == pytest.approx(0.5)
     assert not verdict.differs
     assert verdict.low < 0 < verdict.high
+
+
+def test_a_copied_folder_is_no_further_seed(recorded: Recorder) -> None:
+    runs = [recorded(np.arange(300) < 250 + 10 * seed, group=GROUPS[0], seed=seed) for seed in range(3)]
+    recorded(np.arange(300) < 200, group=GROUPS[1])
+    before = compare(["toys"])
+    shutil.copytree(runs[0].folder, runs[0].folder.with_name(f"{runs[0].name}.bak"))
+    shutil.copytree(runs[0].folder.parent, runs[0].folder.parent.with_name("backup"))
+    for found in (compare(["toys"]), compare(["toys", "backup"])):
+        assert [entry.interval for entry in found.entries] == [entry.interval for entry in before.entries]
+        assert found.verdicts == before.verdicts
+        assert {one.reason for one in found.left_out if one.name.startswith(runs[0].name)} == {
+            f"a copy of toys/{runs[0].name}"
+        }
+    assert len(compare(["backup"]).entries) == 2
+
+
+def test_two_runs_of_one_seed_are_no_test(recorded: Recorder) -> None:
+    runs = [recorded(np.arange(300) < 250 + 10 * seed, group=GROUPS[0], seed=seed) for seed in range(2)]
+    runs[1].update(seed=0)
+    [left_out] = compare(["toys"]).left_out
+    assert left_out.reason == "not tested: seed 0 is there twice"
 
 
 def test_a_lucky_seed_proves_nothing_on_many_images(recorded: Recorder) -> None:

@@ -25,6 +25,15 @@ def test_runs_are_counted_and_nothing_is_left_behind(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["pets"]
 
 
+def test_damaged_runs_are_named(tmp_path: Path) -> None:
+    folder = record.create("pets", group="g", seed=0, recipe_text="", plan={}).folder
+    record.create("pets", group="h", seed=0, recipe_text="", plan={})
+    (folder / "run.json").write_text("{", encoding="utf-8")
+    whole, damaged = check_runs()
+    assert whole.text == f"1 run in {tmp_path / 'runs'}"
+    assert (damaged.state, damaged.text) == ("warning", "left out, damaged run.json: pets/g-s0")
+
+
 def test_a_file_in_place_of_the_folder(tmp_path: Path) -> None:
     (tmp_path / "runs").touch()
     (found,) = check_runs()

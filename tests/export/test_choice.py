@@ -47,6 +47,21 @@ def test_a_reproduction_is_no_candidate() -> None:
     assert "of 1 finished run of pets" in choice.reason
 
 
+@pytest.mark.parametrize("content", ["{", "[]", "{}", "", '{"status": "finished"}'])
+def test_a_damaged_run_is_in_nobodys_way_and_named(content: str) -> None:
+    make("20260102-1", val_accuracy=0.7)
+    make("20260102-2", "signs", val_accuracy=0.9)
+    (record.runs_folder() / "signs" / "20260102-2-s0" / "run.json").write_text(content, encoding="utf-8")
+    choice = best_run()
+    assert choice.run.name == "20260102-1-s0"
+    assert choice.reason.endswith("; left out, damaged run.json: signs/20260102-2-s0")
+    (record.runs_folder() / "pets" / "20260102-1-s0" / "run.json").write_text(content, encoding="utf-8")
+    with pytest.raises(
+        BenchError, match=r"no finished run in .*; left out, damaged run\.json: pets/20260102-1-s0, signs"
+    ):
+        best_run()
+
+
 def test_of_equal_runs_the_smaller_model_is_taken() -> None:
     make("20260102-1", val_accuracy=0.7, parameters=10.0)
     make("20260102-2", val_accuracy=0.7, parameters=20.0)

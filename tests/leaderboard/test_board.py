@@ -60,6 +60,12 @@ def test_an_objective_that_falls_is_best_where_it_is_lowest_and_nan_is_worst(run
     assert (entry.accuracy, entry.chosen) == (0.6, "the best of 3 by val_loss")
 
 
+def test_the_time_of_training_holds_that_of_the_fit(runs: Any) -> None:
+    run = runs.add("toy.toml", runs.right(95))
+    run.update(metrics={**run.info()["metrics"], "train_seconds": 0.5, "fit_seconds": 232.5})
+    assert build().entries[0].train_seconds == 233
+
+
 def test_without_a_validation_split_the_latest_run_stands(runs: Any) -> None:
     runs.add("toy.toml", runs.right(95), objective="train_loss")
     runs.add("toy.toml", runs.right(60), objective="train_loss")

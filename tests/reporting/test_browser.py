@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -77,6 +78,20 @@ def test_the_keyboard_walks_over_the_cells_and_opens_one(browser: Browser, runs:
     assert browser.run("document.activeElement.dataset.cell") == second
 
 
+def test_the_keyboard_reaches_every_cell_of_a_diagonal(browser: Browser, runs: list[Run], report: Report) -> None:
+    written, _ = report(runs[0].name)
+    page = written.path.read_text(encoding="utf-8")
+    written.path.write_text(re.sub(r'<td role="gridcell" class="[^"]*" data-cell="(\d),(?!\1)[^>]*>', "<td>", page))
+    browser.open(written.path.as_uri())
+    browser.run("document.querySelector('.matrix td[tabindex=\"0\"]').focus()")
+    seen = [browser.run("document.activeElement.dataset.cell")]
+    for key in ("ArrowDown", "ArrowRight", "ArrowUp", "ArrowLeft"):
+        browser.call("Input.dispatchKeyEvent", type="keyDown", key=key)
+        seen.append(browser.run("document.activeElement.dataset.cell"))
+    assert seen == ["0,0", "1,1", "2,2", "1,1", "0,0"]
+    assert browser.run("document.querySelectorAll('.matrix td[tabindex=\"0\"]').length") == 1
+
+
 def test_a_table_is_sorted_by_its_heads(browser: Browser, runs: list[Run], report: Report) -> None:
     written, _ = report(runs[0].name)
     browser.open(written.path.as_uri())
@@ -100,6 +115,26 @@ def test_pairs_show_two_images_side_by_side(browser: Browser, pairs_run: Run, re
     assert tops
     assert set(tops) == {0}
     assert browser.run("document.documentElement.scrollWidth") <= 400
+
+
+def test_on_paper_the_ink_is_dark_and_nothing_is_cut_off(browser: Browser, runs: list[Run], report: Report) -> None:
+    from bench.comparison import compare
+    from bench.comparison.page import write
+
+    comparison = report(runs[0].name)[0].path.with_name("comparison.html")
+    write(compare([one.name for one in runs]), comparison)
+    text = comparison.read_text(encoding="utf-8")
+    comparison.write_text(text.replace("<body>", '<body data-ready="yes">'), encoding="utf-8")  # what `open` waits for
+    for path in (comparison, comparison.with_name("report.html")):
+        browser.open(path.as_uri(), width=720, dark=True)
+        scheme = {"name": "prefers-color-scheme", "value": "dark"}
+        browser.call("Emulation.setEmulatedMedia", media="print", features=[scheme])
+        browser.run("dispatchEvent(new Event('beforeprint'))")
+        ink = browser.run("getComputedStyle(document.body).color")
+        assert sum(map(int, ink[4:-1].split(","))) < 200
+        assert browser.run("document.documentElement.scrollWidth") <= 720
+        scrolling = "e => getComputedStyle(e).overflowX !== 'visible'"
+        assert not browser.run(f"[...document.querySelectorAll('.scroll')].some({scrolling})")
 
 
 def test_a_report_of_an_experiment_works_without_an_error(browser: Browser, runs: list[Run], report: Report) -> None:

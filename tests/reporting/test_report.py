@@ -394,16 +394,49 @@ def test_a_reproduction_is_listed_apart(runs: list[Run], report: Report) -> None
     assert f"a reproduction of {runs[1].name}" in page
 
 
+def test_reproductions_are_told_of_where_their_group_is_named(runs: list[Run], report: Report) -> None:
+    group = "20990101-000000-aaaa"
+    for one in runs:
+        copy = one.folder.with_name(one.name.replace(one.info()["group"], group))
+        shutil.copytree(one.folder, copy)
+        Run(copy).update(reproduces=one.name, group=group)
+    broken = runs[0].folder.with_name(f"{group}-s9")
+    broken.mkdir()
+    (broken / "run.json").write_text("[]", encoding="utf-8")
+    written, page = report(group)
+    assert [told["run"] for told in written.as_json()["runs"]] == [f"{group}-s1", f"{group}-s0"]
+    assert written.comparison is not None
+    assert len(written.comparison["entries"]) == 1  # the comparison takes the same two
+    assert "a reproduction of" not in _text(page)
+    assert "damaged run.json: no status, experiment, group, seed" in _text(page)
+
+
 def test_the_report_of_a_run_is_kept_with_it(runs: list[Run], report: Report) -> None:
     _, page = report(runs[0].name)
     assert (runs[0].folder / "report.html").read_text(encoding="utf-8") == page
 
 
-def test_a_group_is_named_by_the_start_that_its_runs_share(runs: list[Run], report: Report) -> None:
+@pytest.mark.parametrize("form", ["{}", "toys/{}", "{:.20}"])
+def test_a_group_is_named_by_the_start_that_its_runs_share(runs: list[Run], report: Report, form: str) -> None:
     group = runs[0].info()["group"]
-    written, _ = report(group)
-    assert written.name == group
+    written, page = report(form.format(group))
+    assert written.name.endswith(group)
     assert len(written.chapters) == 2
+    assert len(written.comparison["entries"]) == 1  # the comparison takes the same two
+    assert "cannot be compared" not in _text(page)
+
+
+def test_a_folder_of_runs_has_a_report(runs: list[Run], report: Report) -> None:
+    written, page = report(str(runs[0].folder.parent))
+    assert len(written.chapters) == 2
+    assert "cannot be compared" not in _text(page)
+
+
+def test_an_experiment_of_one_run_is_told_as_an_experiment(runs: list[Run], report: Report) -> None:
+    shutil.rmtree(runs[1].folder)
+    written, _ = report("toys")
+    assert written.comparison is not None
+    assert report(runs[0].info()["group"])[0].comparison is None  # a group of one run is that run
 
 
 def test_an_experiment_of_mixed_datasets_and_damaged_runs_says_so(runs: list[Run], report: Report) -> None:
@@ -428,7 +461,7 @@ def test_an_experiment_whose_runs_all_failed_has_a_report(runs: list[Run], repor
 
 
 def test_what_is_not_there_is_an_error_with_a_remedy(runs: list[Run], here: Path) -> None:
-    with pytest.raises(RecipeError, match="no run or experiment 'nothing'") as caught:
+    with pytest.raises(RecipeError, match="no run, group or experiment 'nothing'") as caught:
         write_report("nothing", progress=Progress())
     assert "bench runs" in str(caught.value.hint)
     (runs[0].folder / "predictions" / "validation.npz").unlink()

@@ -17,6 +17,8 @@ from bench.errors import BenchError, Interrupted
 from bench.progress import Progress
 from bench.recipe import parse
 from bench.record import Run
+from bench.reproduction.choice import Choice, choose
+from bench.run_names import find
 
 HERE = Path(__file__).parent
 Edit = Callable[..., None]
@@ -119,13 +121,36 @@ def test_an_experiment_leaves_out_reproductions_and_what_did_not_finish(recorded
 def test_an_unknown_name_is_an_error(recorded: Run, bench: Any) -> None:
     result = bench("reproduce", "nothing")
     assert result.code == 2
-    assert "no run 'nothing'" in result.err
+    assert "no run, group or experiment 'nothing'" in result.err
     assert recorded.status() == "finished"
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"status": "running", "process": null}'])
+def test_a_damaged_record_is_left_out_and_breaks_no_other_name(recorded: Run, edit: Edit, content: str) -> None:
+    broken = Run(shutil.copytree(recorded.folder, recorded.folder.with_name("20200101-000000-aaaa-s0")))
+    (broken.folder / "run.json").write_text(content, encoding="utf-8")
+    edit(recorded, lambda info: info.update(group="other"))  # only the names of folders count
+    assert choose(recorded.name) == Choice((recorded,))
+    assert choose("tiny") == Choice((recorded,), ((broken.name, "damaged run.json"),))
+
+
+@pytest.mark.parametrize("form", ["{}", "{:.18}", "tiny/{}"])
+def test_trials_are_rerun_where_their_group_is_named(recorded: Run, edit: Edit, form: str) -> None:
+    group = "20990101-000000-aaaa"
+    trials = [
+        Run(shutil.copytree(recorded.folder, recorded.folder.with_name(f"{group}-t{number:04}-s0")))
+        for number in range(2)
+    ]
+    for trial in trials:
+        edit(trial, lambda info: info.update(group=group, trial=1))
+    assert choose(form.format(group)) == Choice(tuple(trials))
+    assert choose("tiny").runs == (recorded,)
+    assert {reason for _, reason in choose("tiny").left_out} == {"a trial of a search"}
 
 
 def test_a_reproduction_is_never_resumed_in_place_of_the_recipe(recorded: Run, bench: Any, edit: Edit) -> None:
     name = bench("reproduce", recorded.name, "--json").one()["rerun"]
-    edit(record.find(name), lambda info: info.update(status="interrupted"))
+    edit(find(name), lambda info: info.update(status="interrupted"))
     assert run.unfinished(_recipe((recorded.folder / "recipe.toml").read_text(encoding="utf-8"))) == []
 
 

@@ -66,6 +66,6 @@ def test_elsewhere_each_finished_trial_is_one_line_and_earlier_ones_are_not_repe
     assert isinstance(console.file, StringIO)
     lines = console.file.getvalue().splitlines()
     assert lines[0] == "toy  1/3 trials"
-    assert lines[1].startswith("3/3  trial 1 complete  val_accuracy 0.75")
+    assert lines[1].startswith("2/3  trial 1 complete  val_accuracy 0.75")
     assert lines[2].startswith("3/3  trial 2 failed")
     assert lines[3:] == ["    no room", "warning: odd"]

@@ -135,6 +135,13 @@ def test_what_is_no_architecture_is_not_measured_again(rest: str, calls: list[An
     assert len(calls) == 1
 
 
+def test_a_dropout_rate_is_no_architecture(calls: list[Any]) -> None:
+    for rate in (0.1, 0.2, 0.35):
+        found = costs(recipe(f'name = "cnn"\nchannels = [4, 8]\ndropout = {rate}'), PLAN, DIGITS, wanted=ALL)
+        assert found["latency_ms"] == 1.0
+    assert len(calls) == 1
+
+
 @pytest.mark.parametrize(
     "changed",
     [

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from bench import record
 from bench.errors import BenchError
 from bench.search.front import feasible, front, hypervolume, knee, metric_names, nearest, reference_point, usable
+from bench.search.winner import choose
 
 Builder = Callable[..., Any]
 
@@ -29,6 +31,16 @@ def test_of_trials_with_the_same_values_the_first_stands_for_all(new_study: Buil
     for _ in range(3):
         made.add(0.9, 1.0)
     assert [trial.number for trial in front(made.study)] == [0]
+
+
+def test_of_trials_with_the_same_values_the_front_has_the_one_that_wins(new_study: Builder) -> None:
+    made = new_study(("val_accuracy", "size_mb"))
+    for _ in range(2):
+        made.add(0.9, 1.0, epochs=1)
+    run = next(run for run in record.list_runs() if run.info()["trial"] == 1)
+    run.update(metrics={**run.info()["metrics"], "val_loss": 0.01})
+    assert [trial.number for trial in front(made.study)] == [1]
+    assert choose(made.study).number == choose(made.study, "knee").number == 1
 
 
 def test_with_one_objective_the_front_is_the_best_trial(new_study: Builder) -> None:

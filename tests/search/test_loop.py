@@ -17,12 +17,13 @@ from optuna.trial import FrozenTrial, TrialState
 
 from bench.errors import BenchError, Interrupted
 from bench.recipe import Recipe, parse
-from bench.record import list_runs, this_process
+from bench.record import list_runs, runs_folder, this_process
 from bench.search.claim import claim, counted, put_back
 from bench.search.ending import common_cause, failing, judge
 from bench.search.loop import work
 from bench.search.objectives import constraints, objectives
 from bench.search.patience import patiently
+from bench.search.run_search import work_alone
 from bench.search.shared import Shared
 from bench.search.space import parse_space
 from bench.search.storage import open_storage
@@ -295,3 +296,30 @@ def test_the_first_heartbeat_comes_with_the_claim() -> None:
     engine.dispose()
     assert beats == 1
     assert os.environ["BENCH_RUNS"] in str(engine.url)
+
+
+def test_a_storage_that_is_deleted_meanwhile_ends_the_search_with_words() -> None:
+    recipe = recipe_of()
+    study = study_of(recipe)
+    trial = claim(study, 2)
+    assert trial is not None
+    for file in runs_folder().glob("search.db*"):
+        file.unlink()
+    with pytest.raises(BenchError, match="deleted or moved while it was in use"):
+        claim(study, 2)
+    with pytest.raises(BenchError, match="deleted or moved while it was in use"):  # a worker that begins just now
+        work_alone(recipe, storage_url=None, deadline=None, threads=1, board=Notes())
+
+
+def test_trials_that_all_failed_and_are_as_many_as_wanted_need_more_of_them() -> None:
+    study = study_of(recipe_of())
+    for _ in range(2):
+        trial = claim(study, 2)
+        assert trial is not None
+        study.tell(trial, state=TrialState.FAIL)
+    with pytest.raises(BenchError) as caught:
+        judge(study, "complete", since=now(), total=2)
+    assert "more --trials" in str(caught.value.hint)
+    with pytest.raises(BenchError) as caught:
+        judge(study, "failing", since=now(), total=3)
+    assert "repeat the command" in str(caught.value.hint)

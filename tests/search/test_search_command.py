@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 from click.testing import CliRunner, Result
 
@@ -88,7 +89,9 @@ def test_a_search_ends_in_a_winner_that_is_retrained_and_tested(recipe: Path) ->
 
 
 def test_dry_run_prints_the_space_the_combinations_and_the_cost_and_records_nothing(recipe: Path) -> None:
+    optuna.logging.set_verbosity(optuna.logging.INFO)  # as it is at first
     result = call(recipe, "--dry-run", "--trials", 20)
+    assert optuna.logging.get_verbosity() == optuna.logging.ERROR
     assert result.exception is None, result.stderr
     assert "optimizer.weight_decay" in result.stdout
     assert "combinations: infinitely many" in result.stdout

@@ -411,3 +411,9 @@ def test_a_table_of_a_choice_that_differs_inside_is_told() -> None:
     [text] = one.difference(other)
     assert text.startswith('model: one of {"name": "cnn", "hidden": [8]}')
     assert '"hidden": [9]' in text
+
+
+def test_steps_are_drawn_as_they_are_written() -> None:
+    space = parse_space(recipe_of('[search.space]\n"model.dropout" = {float = [0.0, 0.4], step = 0.1}'))
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    assert {space.suggest(study.ask())["model.dropout"] for _ in range(40)} == {0.0, 0.1, 0.2, 0.3, 0.4}

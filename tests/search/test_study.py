@@ -179,6 +179,8 @@ def test_a_study_samples_as_the_recipe_says(url: str) -> None:
         ("[search]", '[search]\nmetrics = ["val_loss"]', "metrics: val_loss (minimize), was val_accuracy (maximize)"),
         ("epochs = 3", "epochs = 4", "train.epochs: 4, was 3"),
         ('name = "cnn"', 'name = "lenet"', 'model.name: "lenet", was "cnn"'),
+        ("[search]", '[search]\nconstraints = ["size_mb <= 2"]', 'search.constraints: ["size_mb <= 2"], was []'),
+        ("[search]", '[search]\npruner = "wilcoxon"', 'a trial is: "the mean over seeds 0 and folds", was "one run"'),
         ('name = "cnn"', 'name = "cnn"\n[[augment]]\nname = "affine"', 'augment.0.name: "affine", was not given'),
     ],
 )
@@ -193,6 +195,22 @@ def test_another_space_metric_or_recipe_is_refused_with_what_differs(
     assert len(caught.value.problems) == 1
     assert said in caught.value.problems[0]
     assert "--new" in str(caught.value.hint)
+
+
+def test_a_latency_that_counts_is_measured_in_one_way_and_one_that_does_not_may_change(url: str) -> None:
+    slower = "\n[search.latency]\nbatch = 8\n[search.space]"
+    opened(url)
+    assert opened(url, RECIPE.replace("[search.space]", slower)).study_name == "toy"
+    timed = RECIPE.replace("[search]", '[search]\nmetrics = ["val_accuracy", "latency_ms"]').replace('"toy"', '"timed"')
+    opened(url, timed)
+    with pytest.raises(RecipeError) as caught:
+        opened(url, timed.replace("[search.space]", slower))
+    assert caught.value.problems == ("search.latency.batch: 8, was 1",)
+
+
+def test_a_study_that_did_not_note_its_constraints_yet_goes_on(url: str) -> None:
+    opened(url).set_user_attr("judged", None)
+    assert opened(url, RECIPE.replace("[search]", '[search]\nconstraints = ["size_mb <= 2"]')).study_name == "toy"
 
 
 def test_a_value_that_the_space_overrides_may_change(url: str) -> None:

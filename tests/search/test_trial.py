@@ -30,6 +30,7 @@ from bench.search.objectives import constraints, objectives
 from bench.search.pruning import curve_of
 from bench.search.samplers import make_pruner
 from bench.search.space import parse_space
+from bench.search.summary import summarise
 from bench.search.trial import Shared, TrialOutcome, run_trial
 from bench.stages import setup
 from bench.stages.train import Trainer
@@ -264,6 +265,15 @@ def test_an_infeasible_trial_is_answered_without_training() -> None:
     assert list(record.list_runs()) == []
 
 
+def test_a_trial_that_breaks_a_constraint_is_measured_no_further() -> None:
+    search = _Search('search.metrics=["val_accuracy", "size_mb", "macs"]', 'search.constraints=["parameters <= 10"]')
+    assert search.trial().state == "infeasible"
+    assert set(search.study.trials[0].user_attrs["costs"]) == {"parameters"}
+    allowed = _Search('search.metrics=["val_accuracy", "macs"]', 'search.constraints=["parameters <= 1e9"]')
+    assert allowed.trial().state == "complete"
+    assert set(allowed.study.trials[0].user_attrs["costs"]) == {"parameters", "macs"}
+
+
 def test_a_constraint_on_accuracy_is_judged_after_training() -> None:
     search = _Search('search.constraints=["val_accuracy >= 0.999"]')
     outcome = search.trial()
@@ -405,9 +415,13 @@ def test_under_wilcoxon_a_trial_is_the_mean_of_its_seeds_and_pruned_between_them
     assert [run.info()["seed"] for run in runs] == [0, 1, 2, 3, 4, 5]
     assert first.values == [pytest.approx(np.mean(each))]
     assert list(curve_of(search.study.trials[0]).values()) == each
-    second = search.trial(lr=1e-3)
+    second = search.tell(search.trial(lr=1e-3))
     assert second.state == "pruned"
     assert len(list(record.list_runs())) < 12
+    search.study.set_user_attr("metrics", [{"metric": "val_accuracy", "direction": "maximize"}])
+    told = summarise(search.study)
+    assert told["epochs"]["trained"] == len(list(record.list_runs()))
+    assert told["epochs"]["unpruned"] == 12
 
 
 def test_images_of_files_are_mapped_and_train_like_images_in_memory(tmp_path: Path) -> None:

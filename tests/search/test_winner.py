@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from bench import record
 from bench.errors import BenchError, RecipeError
 from bench.progress import Progress
-from bench.recipe import parse
+from bench.recipe import changed, parse
 from bench.search.known import find_study, find_trial
 from bench.search.noise import noise
 from bench.search.recipe_command import recipe as recipe_command
@@ -110,6 +110,23 @@ def test_a_clear_winner_is_called_so_and_the_indistinct_ones_are_counted(new_stu
     assert found.adjusted == pytest.approx(mcnemar(15, 0))
 
 
+def test_fewer_right_answers_are_never_called_better(new_study: Builder) -> None:
+    made = new_study(("val_loss",))  # by which the first one is the best
+    made.add(0.1, epochs=2, right=[True] * 70 + [False] * 30)
+    made.add(0.2, epochs=2, right=[True] * 95 + [False] * 5)
+    found = _comparison(made)
+    assert (found.best, found.gained, found.lost, found.within) == (0, 0, 25, False)
+    assert found.text.startswith("Trial 1, the second best, has more right answers than trial 0")
+
+
+def test_a_study_whose_trials_all_failed_does_not_promise_more_of_them(new_study: Builder) -> None:
+    made = new_study()
+    for _ in range(2):
+        made.add(state="FAIL", error="no room")
+    with pytest.raises(BenchError, match="no trial has come to its end: 2 failed"):
+        choose(made.study)
+
+
 def test_predictions_on_other_images_are_not_compared(new_study: Builder) -> None:
     made = new_study()
     made.add(0.95, epochs=2, right=[True] * 95 + [False] * 5)
@@ -174,6 +191,17 @@ def test_the_winner_is_trained_with_its_seeds_and_tested_once_however_often_it_i
     assert run_of(made.study).info()["metrics"]["val_accuracy"] == best["metrics"]["val_accuracy"]
 
 
+def test_other_seeds_than_before_are_trained(new_study: Builder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    made = new_study()
+    trial = find_trial(made.study, made.add(0.9, epochs=1, params=_PARAMS))
+    base = parse((_folder() / "recipe.toml").read_text(encoding="utf-8"), path=Path("toy.toml"))
+    assert [run.info()["seed"] for run in retrain(base, made.study, trial, Progress())] == [0, 1]
+    more = changed(base, {"search.seeds": [3]})
+    assert [run.info()["seed"] for run in retrain(more, made.study, trial, Progress())] == [3]
+    assert [run.info()["seed"] for run in retrained(made.study, trial)] == [3]
+
+
 def test_a_retraining_that_was_stopped_is_finished_not_repeated(new_study: Builder) -> None:
     made = new_study()
     trial = find_trial(made.study, made.add(0.9, epochs=1, params=_PARAMS))
@@ -207,9 +235,10 @@ def test_studies_are_found_by_name_and_the_latest_without_one(new_study: Builder
 
 
 def test_where_nothing_was_searched_yet_no_storage_is_made(tmp_path: Path) -> None:
-    with pytest.raises(BenchError, match="no search has been started yet"):
-        find_study()
-    assert list(tmp_path.rglob("*.db")) == []
+    for url in (None, f"sqlite:///{tmp_path}/typo.db"):
+        with pytest.raises(BenchError, match="no search has been started yet"):
+            find_study(storage_url=url)
+    assert list(tmp_path.rglob("*.db*")) == []
 
 
 def test_bench_recipe_writes_what_bench_run_takes(new_study: Builder, tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def export(
     bench export --onnx --from-front knee
     """
     from bench.console import TerminalProgress, print_json
-    from bench.record import find
+    from bench.run_names import find
     from bench_export.choice import best_run, winning_run
     from bench_export.export_run import PRECISIONS, export_run
     from bench_export.export_table import as_values, print_exports

@@ -34,7 +34,7 @@ def predict(model: Path, paths: tuple[str, ...], **options: Any) -> None:
 
     \b
     bench predict model.onnx photos/ --top 3
-    bench predict model.onnx 'photos/**/*.jpg' --output answers.csv --probabilities
+    bench predict model.onnx 'photos/*.jpg' --output answers.csv --probabilities
     find photos -name '*.jpg' | bench predict model.onnx - --format json
     bench predict faces.onnx a.jpg b.jpg
     bench predict faces.onnx me.jpg album/

@@ -193,7 +193,7 @@ def _recorded(candidate: Predictor, data: Path, result: Verified, progress: Prog
 
 def _against(candidate: Predictor, name: str, result: Verified, progress: Progress) -> Check:
     """The whole gate again, with the trained model."""
-    from bench.record import find
+    from bench.run_names import find
     from bench.stages.restore import restore
     from bench_export.gate.departures import Trained, first_departure
     from bench_export.gate.judge import judge

@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeAlias
 from bench import record
 from bench.errors import BenchError, RecipeError
 from bench.registry import near_miss
+from bench.run_names import find
 from bench_export.card import Card, read_card
 from bench_export.session import check_file
 
@@ -117,7 +118,7 @@ def _of_file(path: Path, against: Sequence[str]) -> tuple[list[Candidate], recor
 
 
 def _of_run(name: str, against: Sequence[str]) -> tuple[list[Candidate], record.Run]:
-    run = record.find(name)
+    run = find(name)
     if against:
         return [_in_run(run, kind) for kind in dict.fromkeys(against)], run
     there = [kind for kind, precision in KINDS.items() if precision and _export(run, precision).is_file()]

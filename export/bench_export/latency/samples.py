@@ -14,6 +14,7 @@ import numpy as np
 
 from bench.errors import BenchError, DataError
 from bench.images import BadImage, Decoding, decode, no_size_warnings
+from bench.run_info import readable
 from bench_export.gate.recorded import recorded_names
 
 if TYPE_CHECKING:
@@ -125,7 +126,8 @@ def _named(
     run: Run | None, card: Card | None, data: Path | None
 ) -> Iterable[tuple[Sequence[Sequence[str]], Path, str]]:
     """(names of files, their folder, what they are) of the places where the model's own images may lie."""
-    root_of_run = run.info().get("dataset", {}).get("root") if run else None
+    # A damaged run.json is no reason not to time a file that stands by itself.
+    root_of_run = next((info.get("dataset", {}).get("root") for _, info in readable([run] if run else [])), None)
     of_run = [Path(root_of_run)] if root_of_run else []
     if card is not None and (judged := recorded_names(card.gate)):
         for place in [data] if data else [*_dataset_folders(card), *of_run]:

@@ -80,6 +80,14 @@ def test_the_images_that_the_gate_saw_come_first(toy_models: ModuleType, tmp_pat
     assert {part for sample in found.encoded for part in sample} == {(tmp_path / n).read_bytes() for n in names[:2]}
 
 
+def test_a_run_whose_record_is_damaged_is_not_needed(toy_models: ModuleType, tmp_path: Path) -> None:
+    names = _photographs(tmp_path / "images", 6)
+    run = record.create("toy", group="20261126-120000-abcd", seed=0, recipe_text="", plan={})
+    (run.folder / "run.json").write_text("{", encoding="utf-8")
+    card = _card(toy_models, tmp_path, [[name] for name in names[:2]])
+    assert len(_collect(card=card, run=run, data=tmp_path / "images").encoded) == 2
+
+
 def test_a_name_that_leaves_the_folder_is_not_followed(toy_models: ModuleType, tmp_path: Path) -> None:
     _photographs(tmp_path / "elsewhere", 1)
     _photographs(tmp_path / "data", 1)
