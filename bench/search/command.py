@@ -148,14 +148,14 @@ def latest_recipe(changes: tuple[str, ...]) -> Recipe:
     from bench.errors import RecipeError
     from bench.recipe import load, parse
     from bench.record import list_runs
+    from bench.run_info import readable
 
-    runs = list(list_runs())
-    if not runs:
+    run, info = next(readable(reversed(list(list_runs())), needed=["recipe"]), (None, None))
+    if run is None or info is None:
         raise RecipeError("there is no run whose recipe could be searched", hint="bench search RECIPE")
-    info = runs[-1].info()
     path = Path(info["recipe"])
     if "study" not in info:
-        return parse((runs[-1].folder / "recipe.toml").read_text(encoding="utf-8"), path=path, changes=changes)
+        return parse((run.folder / "recipe.toml").read_text(encoding="utf-8"), path=path, changes=changes)
     if not path.is_file():
         raise RecipeError(
             f"{path.resolve()}: the recipe of the search {info['study']!r} is not there", hint="bench search RECIPE"

@@ -72,10 +72,11 @@ def front(study: Study) -> list[FrozenTrial]:
 def validation_losses(trials: Sequence[FrozenTrial]) -> dict[int, float]:
     """Number -> the validation loss that a trial's run has recorded, as far as the runs are there."""
     from bench.record import list_runs
+    from bench.run_info import readable
 
-    runs = {run.name: run for run in list_runs()} if trials else {}
-    found = {one.number: runs[name] for one in trials if (name := one.user_attrs.get("run")) in runs}
-    metrics = {number: run.info().get("metrics") or {} for number, run in found.items()}
+    numbers = {one.user_attrs["run"]: one.number for one in trials if one.user_attrs.get("run")}
+    mine = readable(run for run in list_runs() if run.name in numbers) if numbers else ()
+    metrics = {numbers[run.name]: info.get("metrics", {}) for run, info in mine}
     return {number: float(values["val_loss"]) for number, values in metrics.items() if "val_loss" in values}
 
 

@@ -13,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bench import record
+from bench.run_info import readable
 from bench.search.claim import counted
 from bench.search.front import (
     feasible,
@@ -210,12 +211,9 @@ def _history(study: Study) -> list[dict[str, Any]]:
 def _causes(trials: Sequence[FrozenTrial], runs: Mapping[int, Run]) -> list[dict[str, Any]]:
     """The commonest errors of failed trials."""
     failed = [one for one in trials if state_of(one) == "failed"]
-    texts = [
-        one.user_attrs.get("error")
-        or (runs[one.number].info().get("error") if one.number in runs else None)
-        or "unknown"
-        for one in failed
-    ]
+    recorded = readable(runs[one.number] for one in failed if one.number in runs)
+    said = {run.name: info.get("error") for run, info in recorded}
+    texts = [one.user_attrs.get("error") or said.get(one.user_attrs.get("run", "")) or "unknown" for one in failed]
     return [{"error": text, "trials": count} for text, count in Counter(texts).most_common(_MOST_CAUSES)]
 
 

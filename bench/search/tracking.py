@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import BenchError
-from bench.record import list_runs
+from bench.record import list_runs, status_of
+from bench.run_info import readable
 from bench.search.page import figures, render
 from bench.search.summary import summarise
 from bench.search.wording import counts, name_of, params_text, pruning, setting, time_spent, value_text, winner_text
@@ -74,8 +75,8 @@ def _published(study: Study, client: MlflowClient, uri: str) -> str:
 
 def _fill_gaps(study: Study, uri: str) -> None:
     """Mirror the study's ended runs that MLflow does not know to the end: who was to do it has been killed."""
-    for run in list_runs(study.user_attrs.get("experiment") or study.study_name):
-        if run.info().get("parent") == study.user_attrs["id"] and run.status() != "running" and _is_behind(run):
+    for run, info in readable(list_runs(study.user_attrs.get("experiment") or study.study_name)):
+        if info.get("parent") == study.user_attrs["id"] and status_of(info) != "running" and _is_behind(run):
             sync(run, uri=uri)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from bench import record
 from bench.errors import BenchError
+from bench.run_info import readable
 from bench.search.front import front, knee, losses, metric_names, nearest, usable, validation_losses
 from bench.search.objectives import COSTS
 from bench.search.wording import missed_text, none_text
@@ -126,9 +127,10 @@ def retrain(recipe: Recipe, study: Study, trial: FrozenTrial, progress: Progress
 
 
 def retrained(study: Study, trial: FrozenTrial) -> list[Run]:
-    """The runs that a trial was retrained in; [] where it was not, or where their folders are gone."""
+    """The runs that a trial was retrained in; [] where it was not. Runs that are gone or damaged are left out."""
     group = (study.user_attrs.get("retrained") or {}).get(str(trial.number))
-    return [run for run in record.list_runs() if run.info()["group"] == group] if group else []
+    named = (run for run in record.list_runs() if group and run.name.startswith(f"{group}-"))
+    return [run for run, info in readable(named) if info["group"] == group]
 
 
 def run_of(study: Study, which: Which = "best") -> Run:
@@ -160,12 +162,12 @@ def run_of(study: Study, which: Which = "best") -> Run:
 def _recorded_recipe(run: Run) -> Recipe:
     from bench.recipe import parse
 
-    return parse((run.folder / "recipe.toml").read_text(encoding="utf-8"), path=Path(run.info()["recipe"]))
+    return parse((run.folder / "recipe.toml").read_text(encoding="utf-8"), path=Path(run.info("recipe")["recipe"]))
 
 
 def _any_recipe(study: Study) -> Recipe:
     """A recipe of the study; its trials differ in nothing but what the space holds."""
-    runs = {run.name: run for run in record.list_runs()}
+    runs = {run.name: run for run, _ in readable(record.list_runs(), needed=["recipe"])}
     for trial in study.get_trials(deepcopy=False):
         if run := trial_run(trial, runs):
             return _recorded_recipe(run)
@@ -178,8 +180,7 @@ def _any_recipe(study: Study) -> Recipe:
 def _finished(final: Recipe) -> list[Run]:
     """The latest group of runs of this very recipe that came to its end."""
     groups: dict[str, list[Run]] = {}
-    for run in record.list_runs(final.experiment):
-        info = run.info()
+    for run, info in readable(record.list_runs(final.experiment), needed=["recipe_digest"]):
         if info["recipe_digest"] == final.digest and info["status"] == "finished":
             groups.setdefault(info["group"], []).append(run)
     for group in reversed(groups.values()):

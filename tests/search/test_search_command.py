@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from bench.errors import BenchError, RecipeError
-from bench.record import list_runs
+from bench.record import create, list_runs
 from bench.search.command import latest_recipe, search
 from bench.search.run_search import prepare
 
@@ -165,6 +165,16 @@ def test_another_space_under_the_same_name_is_refused_and_new_begins_afresh(reci
 def test_without_a_recipe_and_without_a_run_it_asks_for_one() -> None:
     with pytest.raises(RecipeError, match="no run whose recipe"):
         latest_recipe(())
+
+
+def test_without_a_recipe_it_takes_that_of_the_latest_run_whose_record_is_whole() -> None:
+    for number, content in enumerate((None, "{")):
+        run = create(
+            "toy", group=f"2026112{number}-000000-ab12", seed=0, recipe_text=RECIPE, plan={}, recipe="toy.toml"
+        )
+        if content is not None:
+            (run.folder / "run.json").write_text(content, encoding="utf-8")
+    assert latest_recipe(()).text == RECIPE
 
 
 @pytest.mark.parametrize(

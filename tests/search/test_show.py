@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from bench import record
 from bench.search.show import print_study, show
 from bench.search.summary import STATES, state_of, summarise
 from bench.search.wording import params_text, value_text
@@ -149,3 +150,21 @@ def test_values_are_told_in_the_metric_s_own_way() -> None:
 def test_parameters_keep_as_much_of_their_key_as_tells_them_apart() -> None:
     assert params_text({"optimizer.lr": 0.00123456, "model.width": 8}) == "lr=0.001235, width=8"
     assert params_text({"optimizer.name": "sgd", "model.name": "cnn"}) == "optimizer.name=sgd, model.name=cnn"
+
+
+def test_damaged_records_of_trials_and_winners_are_in_nobodys_way(
+    new_study: Builder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = new_study(TWO)
+    for size in (1.0, 1.0, 2.0):  # a tie, which the runs would tell apart
+        made.add(0.9, size, epochs=3)
+    made.add(state="FAIL", epochs=2)
+    group = "20261126-050000-ab12"
+    made.study.set_user_attr("retrained", {"0": group})
+    record.create("toy", group=group, seed=0, recipe_text="", plan={})
+    for run in record.list_runs():
+        (run.folder / "run.json").write_text("[]", encoding="utf-8")
+    print_study(made.study)
+    printed = capsys.readouterr().out
+    assert "1 failed: unknown" in printed
+    assert summarise(made.study)["winners"] == []
