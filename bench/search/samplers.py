@@ -6,13 +6,16 @@ import hashlib
 import warnings
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from bench.errors import RecipeError
 
 if TYPE_CHECKING:
+    from optuna import Study
+    from optuna.distributions import BaseDistribution
     from optuna.pruners import BasePruner
     from optuna.samplers import BaseSampler
+    from optuna.trial import FrozenTrial
 
     from bench.search.space import Space
     from bench.search_tables import Search
@@ -94,8 +97,16 @@ def _tpe(table: Search, space: Space, seed: int) -> BaseSampler:
 def _gp(table: Search, _: Space, seed: int) -> BaseSampler:
     from optuna.samplers import GPSampler
 
+    from bench.search.foreseen import foreseen_study
+
+    class Foreseeing(GPSampler):
+        def sample_relative(
+            self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+        ) -> dict[str, Any]:
+            return super().sample_relative(foreseen_study(study), trial, search_space)
+
     starts = min(_MOST_STARTS, max(_FEWEST_STARTS, table.trials // 4))
-    return GPSampler(
+    return Foreseeing(
         n_startup_trials=starts, independent_sampler=_random(seed), warn_independent_sampling=False, seed=seed
     )
 
