@@ -106,7 +106,7 @@ def _print_chosen(summary: Mapping[str, Any]) -> None:
     room = _COLUMNS - max(sum(_widths(heads, table)) + 2 * len(heads), 0)
     if room >= 16:  # noqa: PLR2004  # less says nothing
         heads.append("parameters")
-        table = [(*row, shorten(params_text(rows[n]["params"]), room)) for n, row in zip(kept, table, strict=True)]
+        table = [(*row, params_text(rows[n]["params"], room)) for n, row in zip(kept, table, strict=True)]
     print_table(heads, table, right=range(len(names) + 2))
     if len(numbers) > len(kept):
         _say(f"and {len(numbers) - len(kept)} more (--json, --html)")

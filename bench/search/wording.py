@@ -55,11 +55,19 @@ def none_text(states: Mapping[str, int]) -> str:
     return f"no trial has come to its end: {', '.join(ended)}" if ended else "no trial has come to its end yet"
 
 
-def params_text(params: Mapping[str, Any]) -> str:
-    """lr=0.003, width=32: the last part of each key, the whole one where that is not unique."""
+def params_text(params: Mapping[str, Any], width: int | None = None) -> str:
+    """lr=0.003, width=32: the last part of each key, the whole one where that is not unique.
+
+    Where they are wider than `width`, as many as fit, and an ellipsis.
+    """
     last = [key.rpartition(".")[2] for key in params]
     names = [short if last.count(short) == 1 else key for short, key in zip(last, params, strict=True)]
-    return ", ".join(f"{name}={setting(value)}" for name, value in zip(names, params.values(), strict=True))
+    parts = [f"{name}={setting(value)}" for name, value in zip(names, params.values(), strict=True)]
+    text = ", ".join(parts)
+    while width is not None and len(text) > width and parts:
+        parts.pop()
+        text = ", ".join([*parts, "…"])
+    return text
 
 
 def counts(summary: Mapping[str, Any]) -> str:

@@ -152,6 +152,14 @@ def test_parameters_keep_as_much_of_their_key_as_tells_them_apart() -> None:
     assert params_text({"optimizer.name": "sgd", "model.name": "cnn"}) == "optimizer.name=sgd, model.name=cnn"
 
 
+@pytest.mark.parametrize(
+    ("width", "shown"),
+    [(40, "lr=0.001235, channels=[8, 16], width=8"), (36, "lr=0.001235, channels=[8, 16], …"), (5, "…")],
+)
+def test_settings_that_do_not_fit_are_left_out_whole(width: int, shown: str) -> None:
+    assert params_text({"lr": 0.00123456, "channels": [8, 16], "width": 8}, width) == shown
+
+
 def test_damaged_records_of_trials_and_winners_are_in_nobodys_way(
     new_study: Builder, capsys: pytest.CaptureFixture[str]
 ) -> None:
