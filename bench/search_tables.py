@@ -36,7 +36,9 @@ class Search(Table):
     trials: Count = Field(50, description="finished trials, pruned and failed ones included; a grid ends earlier")
     timeout_s: Positive | None = Field(None, description="no new trial after so many seconds")
     sampler: Literal["tpe", "gp", "random", "grid", "qmc", "cmaes", "nsga2", "nsga3", "brute_force"] = Field(
-        "tpe", description="who chooses the values; grid: every combination in order, brute_force: in random order"
+        "tpe",
+        description="who chooses the values; gp: a Gaussian process, which also learns from pruned trials; grid: every "
+        "combination in order, brute_force: in random order",
     )
     sampler_seed: _Seed = Field(0, description="seed of the sampler, the same for every worker")
     pruner: Literal["none", "median", "percentile", "hyperband", "successive_halving", "wilcoxon", "patient"] = Field(
