@@ -145,7 +145,9 @@ def test_one_damaged_run_keeps_no_other_from_being_synced(
     result = CliRunner().invoke(cli, ["sync"])
     assert result.exit_code == 0, result.output
     assert result.stdout == f"{whole.name} is in {uri}\n"
-    assert result.stderr.endswith(f"warning: left out, damaged run.json: pets/{damaged.name}\n")  # after MLflow's own lines
+    assert result.stderr.endswith(
+        f"warning: left out, damaged run.json: pets/{damaged.name}\n"
+    )  # after MLflow's own lines
     with pytest.raises(BenchError, match=r"0000-s0: (no readable|damaged) run\.json"):
         tracking.sync(damaged, uri=uri)
 
