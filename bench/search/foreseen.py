@@ -9,16 +9,17 @@ from __future__ import annotations
 import copy
 import math
 import statistics
-from collections.abc import Container, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from bench.search.objectives import COSTS
 from bench.search.pruning import curve_of
+from bench.search.storage_view import StorageView, seen_through
 
 if TYPE_CHECKING:
     from optuna import Study
     from optuna.storages import BaseStorage
-    from optuna.trial import FrozenTrial, TrialState
+    from optuna.trial import FrozenTrial
 
 __all__ = ["foreseen", "foreseen_study"]
 
@@ -69,27 +70,14 @@ def _values(
 
 def foreseen_study(study: Study) -> Study:
     """The study as one whose trials are `foreseen`."""
-    from optuna import Study
-
     metrics = [str(one["metric"]) for one in study.user_attrs.get("metrics", ())]
-    storage = cast("BaseStorage", _Foreseen(study._storage, metrics))  # noqa: SLF001  # samplers take it from there too
-    return Study(study.study_name, storage, sampler=study.sampler, pruner=study.pruner)
+    return seen_through(study, _Foreseen(study._storage, metrics))  # noqa: SLF001  # samplers take it from there too
 
 
-class _Foreseen:
-    """A storage whose pruned trials are completed; everything else is the real storage's."""
-
+class _Foreseen(StorageView):
     def __init__(self, storage: BaseStorage, metrics: Sequence[str]) -> None:
-        self._storage, self._metrics = storage, metrics
+        super().__init__(storage)
+        self._metrics = metrics
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._storage, name)
-
-    def get_all_trials(
-        self,
-        study_id: int,
-        deepcopy: bool = True,  # noqa: FBT001, FBT002  # Optuna's signature
-        states: Container[TrialState] | None = None,
-    ) -> list[FrozenTrial]:
-        trials = foreseen(self._storage.get_all_trials(study_id, deepcopy=deepcopy), self._metrics)
-        return [trial for trial in trials if states is None or trial.state in states]
+    def shown(self, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+        return foreseen(trials, self._metrics)

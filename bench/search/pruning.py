@@ -11,14 +11,16 @@ from __future__ import annotations
 import copy
 import math
 import warnings
-from collections.abc import Callable, Container, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Self, cast
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Self, cast
+
+from bench.search.storage_view import StorageView, seen_through
 
 if TYPE_CHECKING:
     from optuna import Study
     from optuna.storages import BaseStorage
     from optuna.study import StudyDirection
-    from optuna.trial import FrozenTrial, Trial, TrialState
+    from optuna.trial import FrozenTrial, Trial
 
     from bench.search.objectives import Objective
 
@@ -114,20 +116,15 @@ def reduced(study: Study, place: int, is_rival: Callable[[FrozenTrial], bool] = 
     """The study as one of a single objective, that at this place, with the curves as intermediate values; only rivals
     are in it.
     """
-    from optuna import Study
-
-    storage = _Reduced(study._storage, place, is_rival)  # noqa: SLF001  # Optuna's pruners take it from there too
-    return Study(study.study_name, cast("BaseStorage", storage), sampler=study.sampler, pruner=study.pruner)
+    return seen_through(study, _Reduced(study._storage, place, is_rival))  # noqa: SLF001  # pruners take it from there too
 
 
-class _Reduced:
-    """A storage that answers for one objective; everything else, also what pruners write, is the real storage's."""
+class _Reduced(StorageView):
+    """Answers for one objective, by the curves of rivals."""
 
     def __init__(self, storage: BaseStorage, place: int, is_rival: Callable[[FrozenTrial], bool]) -> None:
-        self._storage, self._place, self._is_rival = storage, place, is_rival
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._storage, name)
+        super().__init__(storage)
+        self._place, self._is_rival = place, is_rival
 
     def get_study_directions(self, study_id: int) -> list[StudyDirection]:
         return [self._storage.get_study_directions(study_id)[self._place]]
@@ -135,13 +132,7 @@ class _Reduced:
     def get_trial(self, trial_id: int) -> FrozenTrial:
         return self._one(self._storage.get_trial(trial_id))
 
-    def get_all_trials(
-        self,
-        study_id: int,
-        deepcopy: bool = True,  # noqa: FBT001, FBT002  # Optuna's signature
-        states: Container[TrialState] | None = None,
-    ) -> list[FrozenTrial]:
-        trials = self._storage.get_all_trials(study_id, deepcopy=deepcopy, states=states)
+    def shown(self, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
         return [self._one(trial) for trial in trials if self._is_rival(trial)]
 
     def get_best_trial(self, study_id: int) -> FrozenTrial:
